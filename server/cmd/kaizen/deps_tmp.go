@@ -1,0 +1,36 @@
+package main
+
+import (
+	_ "github.com/cespare/xxhash/v2"
+	_ "github.com/chromedp/chromedp"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/kaizen-go/kaizen"
+	_ "github.com/kaizen-go/kaizen/providers"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/knadh/koanf/parsers/yaml"
+	_ "github.com/knadh/koanf/providers/env/v2"
+	_ "github.com/knadh/koanf/providers/file"
+	_ "github.com/knadh/koanf/providers/posflag"
+	_ "github.com/knadh/koanf/v2"
+	_ "github.com/oklog/ulid/v2"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/prometheus/common/expfmt"
+	_ "github.com/prometheus/prometheus/promql"
+	_ "github.com/prometheus/prometheus/promql/parser"
+	_ "github.com/prometheus/prometheus/rules"
+	_ "github.com/prometheus/prometheus/tsdb"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spf13/cobra"
+	_ "github.com/tidwall/gjson"
+	_ "go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	_ "go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	_ "go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+	_ "go.opentelemetry.io/otel/sdk/trace"
+	_ "golang.org/x/mod/sumdb/note"
+	_ "golang.org/x/mod/sumdb/tlog"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "google.golang.org/grpc"
+)
+
+func main() {}
