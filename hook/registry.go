@@ -1,0 +1,171 @@
+package hook
+
+import (
+	"context"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kaizen-go/kaizen/internal/runctx"
+)
+
+// Recorder turns events into records. Its methods run on the goroutine of the
+// operation, so they must be quick and must not block.
+type Recorder interface {
+	// Start is told that an operation begins, before any handler is. The
+	// context it returns, with the operation's span in it, is the one that the
+	// operation runs in. A payload may be read only until Start returns.
+	Start(ctx context.Context, e *Event) context.Context
+	// End is told that the operation ended, with the context that Start returned.
+	End(ctx context.Context, e *Event)
+}
+
+// Config tunes a [Registry]. The zero value records nothing.
+type Config struct {
+	// Recorder is told of every event. If nil, nobody is.
+	Recorder Recorder
+	// OnHandler is called after each run of a handler, for metrics. If nil, not.
+	OnHandler func(Call)
+}
+
+// Registry announces operations to its recorder and handlers. A nil *Registry
+// is valid: its operations run unobserved, at no cost. Its methods may be
+// called at once from any number of goroutines.
+type Registry struct {
+	cfg Config
+
+	// handlers is replaced as a whole by Register and Unregister under mu.
+	handlers atomic.Pointer[[]*registration]
+	mu       sync.Mutex
+}
+
+// New returns a registry without handlers.
+func New(cfg Config) *Registry {
+	r := &Registry{cfg: cfg}
+	r.handlers.Store(&[]*registration{})
+	return r
+}
+
+type (
+	registryKey struct{}
+	opKey       struct{}
+)
+
+// With returns a context whose operations are announced to r: see [From].
+func With(ctx context.Context, r *Registry) context.Context {
+	return context.WithValue(ctx, registryKey{}, r)
+}
+
+// From returns the registry that ctx carries, or nil, which is valid too.
+func From(ctx context.Context) *Registry {
+	r, _ := ctx.Value(registryKey{}).(*Registry)
+	return r
+}
+
+// Current returns the innermost operation that ctx runs in, or nil.
+func Current(ctx context.Context) *Op {
+	op, _ := ctx.Value(opKey{}).(*Op)
+	return op
+}
+
+// Op is an operation that has begun.
+type Op struct {
+	reg    *Registry
+	ctx    context.Context
+	id     ID
+	parent ID
+	run    Run
+	start  time.Time
+	ended  atomic.Bool
+
+	mu      sync.Mutex
+	payload Payload
+}
+
+// lastID numbers the operations of the process: the ids of two registries must
+// not collide where their events meet.
+var lastID atomic.Uint64
+
+// Begin announces that the operation p describes begins in ctx and returns the
+// context to run it in. Whoever calls it has to call [Op.End]; [Registry.Do]
+// does both. The Op is never nil, though it does nothing on a nil registry.
+//
+// An error is a [*DeniedError]: a handler refused. The operation has then ended
+// already and must not be carried out.
+func (r *Registry) Begin(ctx context.Context, p Payload) (context.Context, *Op, error) {
+	if r == nil {
+		return ctx, &Op{payload: p}, nil
+	}
+	op := &Op{reg: r, id: ID(lastID.Add(1)), start: time.Now(), payload: p}
+	op.run, _ = runctx.From(ctx)
+	if outer := Current(ctx); outer != nil {
+		op.parent = outer.id
+	}
+	e := op.event(Start, op.start)
+	op.ctx = ctx
+	if r.cfg.Recorder != nil {
+		op.ctx = r.cfg.Recorder.Start(ctx, &e)
+	}
+	op.ctx = context.WithValue(op.ctx, opKey{}, op)
+	if err := r.dispatch(op.ctx, e); err != nil {
+		op.End(err)
+		return op.ctx, op, err
+	}
+	return op.ctx, op, nil
+}
+
+// Do announces the operation p, runs f in it and announces its end: also when f
+// returns an error, is cancelled, or panics (the panic goes on after the end was
+// recorded). It returns the error of f, or a [*DeniedError] without calling f.
+func (r *Registry) Do(ctx context.Context, p Payload, f func(context.Context, *Op) error) (err error) {
+	ctx, op, err := r.Begin(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// A call of runtime.Goexit passes here with v nil and err nil: it ends
+		// the operation like a return does.
+		if v := recover(); v != nil {
+			op.End(&PanicError{Value: v, Stack: debug.Stack()})
+			panic(v)
+		}
+		op.End(err)
+	}()
+	return f(ctx, op)
+}
+
+// ID returns the operation's id, 0 on a nil registry.
+func (op *Op) ID() ID { return op.id }
+
+// Kind returns the kind of the operation.
+func (op *Op) Kind() Kind { return op.payload.Kind() }
+
+// Update lets f change the operation's payload, alone. After the end it has no
+// effect on what was recorded.
+func (op *Op) Update(f func(Payload)) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	f(op.payload)
+}
+
+// End announces that the operation ended with err, nil for success. Only the
+// first call has an effect, so a deferred one may follow an explicit one.
+func (op *Op) End(err error) {
+	if op.ended.Swap(true) || op.reg == nil {
+		return
+	}
+	e := op.event(End, time.Now())
+	e.Status, e.Err = StatusOf(err), err
+	if rec := op.reg.cfg.Recorder; rec != nil {
+		op.mu.Lock()
+		rec.End(op.ctx, &e)
+		op.mu.Unlock()
+	}
+	// An operation that has ended cannot be refused any more.
+	_ = op.reg.dispatch(op.ctx, e)
+}
+
+func (op *Op) event(phase Phase, now time.Time) Event {
+	return Event{Op: op.id, Parent: op.parent, Phase: phase, Time: now, Start: op.start, Run: op.run, Payload: op.payload}
+}
