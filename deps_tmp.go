@@ -2,6 +2,7 @@ package kaizen
 
 import (
 	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/google/jsonschema-go/jsonschema"
 	_ "github.com/oklog/ulid/v2"
 	_ "github.com/prometheus/client_golang/prometheus"
 	_ "github.com/prometheus/client_golang/prometheus/promhttp"
