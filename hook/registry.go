@@ -157,11 +157,14 @@ func (op *Op) End(err error) {
 	}
 	e := op.event(End, time.Now())
 	e.Status, e.Err = StatusOf(err), err
+	op.mu.Lock()
 	if rec := op.reg.cfg.Recorder; rec != nil {
-		op.mu.Lock()
 		rec.End(op.ctx, &e)
-		op.mu.Unlock()
 	}
+	if len(*op.reg.handlers.Load()) > 0 {
+		e.Payload = e.Payload.copy() // an Update that comes too late must not race with a handler
+	}
+	op.mu.Unlock()
 	// An operation that has ended cannot be refused any more.
 	_ = op.reg.dispatch(op.ctx, e)
 }
