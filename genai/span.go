@@ -1,0 +1,111 @@
+package genai
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// ScopeName is the instrumentation scope of the spans that [Tracer] starts.
+const ScopeName = "github.com/kaizen-go/kaizen"
+
+// Tracer starts the spans of agent operations.
+type Tracer struct{ tracer trace.Tracer }
+
+// NewTracer returns a Tracer whose spans come from p, under our scope and schema.
+func NewTracer(p trace.TracerProvider) Tracer {
+	return Tracer{p.Tracer(ScopeName, trace.WithSchemaURL(SchemaURL))}
+}
+
+// OTel returns the OpenTelemetry tracer, for spans of the user's own.
+func (t Tracer) OTel() trace.Tracer { return t.tracer }
+
+// Operation is what is known of an operation when it begins.
+type Operation struct {
+	// Name is the conventions' low-cardinality span name, as [SpanName] makes it.
+	Name string
+	// Kind is trace.SpanKindInternal if zero.
+	Kind trace.SpanKind
+	// Start is now if zero.
+	Start time.Time
+	// Attributes are set before the sampler sees the span.
+	Attributes []attribute.KeyValue
+}
+
+// SpanName returns "operation target", or the operation alone without a target:
+// the conventions' names of spans, such as "chat gpt-5" and "execute_tool search".
+func SpanName(operation, target string) string {
+	if target == "" {
+		return operation
+	}
+	return operation + " " + target
+}
+
+// Start starts the span of an operation, a child of the span in ctx. It is the
+// one place where a Kaizen event becomes a span.
+func (t Tracer) Start(ctx context.Context, op Operation) (context.Context, trace.Span) {
+	opts := make([]trace.SpanStartOption, 0, 3)
+	opts = append(opts, trace.WithAttributes(op.Attributes...))
+	if op.Kind != trace.SpanKindUnspecified {
+		opts = append(opts, trace.WithSpanKind(op.Kind))
+	}
+	if !op.Start.IsZero() {
+		opts = append(opts, trace.WithTimestamp(op.Start))
+	}
+	return t.tracer.Start(ctx, op.Name, opts...)
+}
+
+// Outcome is how an operation ended.
+type Outcome struct {
+	// Time is now if zero.
+	Time time.Time
+	// Status is "ok", "error", "denied" or "cancelled".
+	Status string
+	// ErrorType is the conventions' low-cardinality error.type, "" without one.
+	ErrorType string
+	// Message describes the error for a person. It must be free of secrets.
+	Message string
+	// Stack is the stack of a panic, "" without one.
+	Stack string
+	// Attributes are set before the span ends.
+	Attributes []attribute.KeyValue
+}
+
+// End sets the outcome's attributes and status on span and ends it. An
+// operation that was denied or cancelled is no error of the agent's: its span
+// keeps the reason, and its status says which it was.
+func End(span trace.Span, o Outcome) {
+	if span.IsRecording() {
+		span.SetAttributes(o.Attributes...)
+		span.SetAttributes(Status.String(o.Status))
+		switch {
+		case o.Status == "ok":
+			span.SetStatus(codes.Ok, "")
+		case o.Message != "" || o.ErrorType != "":
+			span.SetAttributes(ErrorType.String(o.ErrorType))
+			span.AddEvent("exception", trace.WithAttributes(exception(o)...))
+			span.SetStatus(codes.Error, o.Message)
+		default:
+			span.SetStatus(codes.Error, o.Status)
+		}
+	}
+	var opts []trace.SpanEndOption
+	if !o.Time.IsZero() {
+		opts = append(opts, trace.WithTimestamp(o.Time))
+	}
+	span.End(opts...)
+}
+
+func exception(o Outcome) []attribute.KeyValue {
+	kvs := []attribute.KeyValue{
+		attribute.String("exception.type", o.ErrorType),
+		attribute.String("exception.message", o.Message),
+	}
+	if o.Stack != "" {
+		kvs = append(kvs, attribute.String("exception.stacktrace", o.Stack))
+	}
+	return kvs
+}
