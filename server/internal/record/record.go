@@ -112,6 +112,9 @@ type Span struct {
 	// CostNanoUSD is the price of the call; HasCost is false when it is unknown.
 	CostNanoUSD int64
 	HasCost     bool
+	// CostTable and CostRule name the price table and the rule in it that gave
+	// the cost; CostTable is "sender" when the sender stated the cost alone.
+	CostTable, CostRule string
 	// FirstChunk is the time to the first streamed chunk; zero when unknown.
 	FirstChunk time.Duration
 
@@ -152,4 +155,7 @@ type Log struct {
 	// UID is the sender's id of the record (log.record.uid), when it sent one.
 	UID      string
 	Received time.Time
+	// Seq is the store's own order of records, from 1: unique and the same
+	// after a restart. It breaks ties of Time in listings.
+	Seq uint64
 }
