@@ -10,47 +10,6 @@ import (
 
 var errSoon = errors.New("audit: not built yet")
 
-// Result is how an audited action ended.
-type Result string
-
-// The three results.
-const (
-	Success Result = "success"
-	Failure Result = "failure"
-	Denied  Result = "denied"
-)
-
-// Entry is one audited action. JSON names as in the line format.
-type Entry struct {
-	Index     int64
-	ID        string
-	Time      time.Time
-	AgentID   string
-	Action    string
-	Result    Result
-	Details   map[string]any
-	UserID    string
-	SessionID string
-	RunID     string
-	TraceID   string
-	SpanID    string
-	Parent    string
-	Severity  string
-	Metadata  map[string]any
-}
-
-// MarshalJSON is the printed form, index included.
-func (e Entry) MarshalJSON() ([]byte, error) { return nil, errSoon }
-
-// UnmarshalJSON reads the printed form.
-func (e *Entry) UnmarshalJSON(b []byte) error { return errSoon }
-
-// DecodeLine parses a stored line.
-func DecodeLine(line []byte) (Entry, error) { return Entry{}, errSoon }
-
-// EncodeLine appends the stored line of e, without newline.
-func EncodeLine(dst []byte, e Entry) ([]byte, error) { return nil, errSoon }
-
 // Checkpoint is a signed tree head.
 type Checkpoint struct {
 	// Size is the number of entries covered.
