@@ -3,7 +3,7 @@
  * or as an attribute value; nothing in the page ever parses markup.
  */
 
-/** @typedef {Node|string|number|null|undefined|false|readonly Child[]} Child */
+/** @typedef {Node|string|number|null|undefined|false|readonly (Node|string|number|null|undefined|false)[]} Child */
 
 /**
  * Attributes: `on` holds listeners, `style` custom properties and styles (set
