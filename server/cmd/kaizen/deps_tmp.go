@@ -32,5 +32,3 @@ import (
 	_ "golang.org/x/sys/unix"
 	_ "google.golang.org/grpc"
 )
-
-func main() {}

@@ -8,7 +8,8 @@
 // the routes that carry no data.
 //
 //	guard, err := auth.New(auth.Config{Keys: keys})
-//	handler = guard.Wrap(handler, auth.Public("/healthz"))
+//	mux.Handle("/api/", guard.Wrap(api))
+//	mux.Handle("/healthz", guard.WrapPublic(live))
 package auth
 
 import (
@@ -71,19 +72,14 @@ func New(cfg Config) (*Guard, error) {
 // Keyed reports whether requests need a key.
 func (g *Guard) Keyed() bool { return len(g.keys) > 0 }
 
-// Public returns a predicate for [Guard.Wrap] that is true for exactly the
-// given paths.
-func Public(paths ...string) func(*http.Request) bool {
-	set := make(map[string]bool, len(paths))
-	for _, p := range paths {
-		set[p] = true
-	}
-	return func(r *http.Request) bool { return set[r.URL.Path] }
-}
+// Wrap returns a handler that passes to next what the guard admits.
+func (g *Guard) Wrap(next http.Handler) http.Handler { return g.wrap(next, false) }
 
-// Wrap returns a handler that passes to next what the guard admits. Requests
-// for which public is true need no key; nil means that none are public.
-func (g *Guard) Wrap(next http.Handler, public func(*http.Request) bool) http.Handler {
+// WrapPublic is [Guard.Wrap] for a route that carries no data: it asks for no
+// key. Without keys it checks Host and Origin all the same.
+func (g *Guard) WrapPublic(next http.Handler) http.Handler { return g.wrap(next, true) }
+
+func (g *Guard) wrap(next http.Handler, public bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status, code, msg := g.judge(r, public); status != 0 {
 			refuse(w, status, code, msg)
@@ -94,9 +90,9 @@ func (g *Guard) Wrap(next http.Handler, public func(*http.Request) bool) http.Ha
 }
 
 // judge returns status 0 for a request that may pass, or the answer to give.
-func (g *Guard) judge(r *http.Request, public func(*http.Request) bool) (status int, code, msg string) {
+func (g *Guard) judge(r *http.Request, public bool) (status int, code, msg string) {
 	if g.Keyed() {
-		if public != nil && public(r) || g.valid(keyOf(r)) {
+		if public || g.valid(keyOf(r)) {
 			return 0, "", ""
 		}
 		return http.StatusUnauthorized, "unauthorized",

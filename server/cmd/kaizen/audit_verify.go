@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/server"
+)
+
+func newAuditVerify() *cobra.Command {
+	var checkpoint, keyFile string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify [DIR|URL]",
+		Short: "Check that the ledger is what was signed",
+		Long: `verify checks every entry, proof and checkpoint of a ledger, and changes nothing.
+It needs no server: DIR is a data directory or a ledger's own (default
+` + server.DefaultDataDir + `). It exits with 0 when the ledger is intact, and with 1 when it was
+tampered with, naming file, entry and what differs.
+
+Without --key it takes the key that the ledger itself names: that finds damage
+and clumsy changes, but not somebody who signed anew with another key. Without
+--checkpoint it cannot tell whether the ledger was set back to an earlier state.
+Keep both elsewhere.
+
+With a URL it reads the whole ledger over the API, page by page, builds the
+Merkle tree from the entries and compares its root with the signed checkpoint,
+and with an earlier one when it is given. What lies on the server's disk beside
+the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
+		Example: `  kaizen audit verify ./kaizen-data
+  kaizen audit verify ./kaizen-data --checkpoint yesterday.note --key ledger.vkey
+  kaizen audit verify http://127.0.0.1:7070 --json`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "file with an earlier signed checkpoint that the ledger has to extend")
+	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key (verifier key of a signed note)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as one JSON object")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		target := server.DefaultDataDir
+		if len(args) == 1 {
+			target = args[0]
+		}
+		cfg, err := verifyConfig(cmd, checkpoint, keyFile)
+		if err != nil {
+			return err
+		}
+		progress := startProgress(cmd.ErrOrStderr())
+		cfg.Progress = progress.show
+		v, err := verify(cmd.Context(), target, cfg)
+		progress.end()
+		if err != nil && v.Tampered == nil {
+			return err
+		}
+		if printErr := v.print(cmd.OutOrStdout(), asJSON); printErr != nil {
+			return failed(errors.Join(err, printErr))
+		}
+		return err
+	}
+	return cmd
+}
+
+func verifyConfig(cmd *cobra.Command, checkpoint, keyFile string) (cfg audit.VerifyConfig, err error) {
+	if cfg.Key, err = readKey(cmd.InOrStdin(), keyFile); err != nil {
+		return cfg, err
+	}
+	if checkpoint != "" {
+		cfg.Checkpoint, err = readSmall(cmd.InOrStdin(), "checkpoint", checkpoint)
+	}
+	return cfg, err
+}
+
+// verify checks a directory or a server's ledger.
+func verify(ctx context.Context, target string, cfg audit.VerifyConfig) (verdict, error) {
+	if isURL(target) {
+		c, err := newClient(target)
+		if err != nil {
+			return verdict{}, err
+		}
+		return judge(verifyRemote(ctx, apiLedger{c}, cfg))
+	}
+	dir, err := ledgerDir(target)
+	if err != nil {
+		return verdict{}, err
+	}
+	return judge(audit.Verify(ctx, dir, cfg))
+}
+
+// judge tells a ledger that was tampered with (1) from one that could not be
+// read (3).
+func judge(r audit.Report, err error) (verdict, error) {
+	if err == nil {
+		return verdict{Intact: true, Report: r}, nil
+	}
+	if t, ok := errors.AsType[*audit.TamperError](err); ok {
+		return verdict{Tampered: t}, failed(err)
+	}
+	if _, ok := errors.AsType[*exitError](err); ok {
+		return verdict{}, err
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return verdict{}, environment(err, "there is no ledger there: name a data directory, or a ledger's own")
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return verdict{}, environment(err, "run it as the user that owns the ledger")
+	}
+	return verdict{}, failed(err)
+}
+
+// verdict is the outcome of a check.
+type verdict struct {
+	Intact   bool
+	Report   audit.Report
+	Tampered *audit.TamperError
+}
+
+func (v verdict) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(v.object())
+	}
+	if !v.Intact {
+		return nil // the error says it
+	}
+	r := v.Report
+	_, err := fmt.Fprintf(w, "intact: %d entries of %s, signed by %s\nroot %s\n", r.Entries, clean(r.Origin), clean(r.Key), hex.EncodeToString(r.Checkpoint.Root[:]))
+	if err == nil && r.Unsigned > 0 {
+		_, err = fmt.Fprintf(w, "%d newer entries are not covered by a checkpoint yet\n", r.Unsigned)
+	}
+	return err
+}
+
+// object is the verdict for a program.
+func (v verdict) object() map[string]any {
+	if !v.Intact {
+		t := v.Tampered
+		return map[string]any{"intact": false, "path": t.Path, "index": t.Index, "reason": t.Reason, "want": t.Want, "got": t.Got}
+	}
+	r := v.Report
+	return map[string]any{
+		"intact": true, "origin": r.Origin, "key": r.Key, "entries": r.Entries, "unsigned": r.Unsigned,
+		"size": r.Checkpoint.Size, "root": hex.EncodeToString(r.Checkpoint.Root[:]),
+	}
+}
+
+// progress shows how far a long check has come, on a terminal only.
+type progress struct {
+	w     io.Writer
+	on    bool
+	shown time.Time
+}
+
+func startProgress(w io.Writer) *progress {
+	f, ok := w.(*os.File)
+	return &progress{w: w, on: ok && isTerminal(f), shown: time.Now()}
+}
+
+// show is called by the check, from one goroutine at a time. The first second
+// passes without a line.
+func (p *progress) show(done, total int64) {
+	if !p.on || total == 0 || time.Since(p.shown) < time.Second {
+		return
+	}
+	p.shown = time.Now()
+	fmt.Fprintf(p.w, "\rchecked %d of %d entries (%d%%)", done, total, done*100/total)
+}
+
+func (p *progress) end() {
+	if p.on {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}

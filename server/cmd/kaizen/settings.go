@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/providers/posflag"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/kaizen-go/kaizen/server"
+)
+
+// envPrefix starts the variables that set what a flag would: KAIZEN_OTLP_GRPC
+// is --otlp-grpc.
+const envPrefix = "KAIZEN_"
+
+// settings is what the server is told by flags, variables and the file. The
+// tag is the name of the flag and the key in the file.
+type settings struct {
+	Data            string        `koanf:"data"`
+	Listen          string        `koanf:"listen"`
+	OTLPGRPC        string        `koanf:"otlp-grpc"`
+	OTLPHTTP        string        `koanf:"otlp-http"`
+	KeyFile         string        `koanf:"key-file"`
+	AllowOrigin     []string      `koanf:"allow-origin"`
+	TLSCert         string        `koanf:"tls-cert"`
+	TLSKey          string        `koanf:"tls-key"`
+	Retention       time.Duration `koanf:"retention"`
+	MaxRequestBytes int64         `koanf:"max-request-bytes"`
+	ScrapeInterval  time.Duration `koanf:"scrape-interval"`
+	ShutdownTimeout time.Duration `koanf:"shutdown-timeout"`
+	LogLevel        string        `koanf:"log-level"`
+	LogFormat       string        `koanf:"log-format"`
+}
+
+// addServerFlags adds the flags of settings to f.
+func addServerFlags(f *pflag.FlagSet) {
+	f.String("data", server.DefaultDataDir, "data directory; created when absent, owner-only")
+	f.String("listen", server.DefaultListen, "address of page and APIs; port 0 takes a free one")
+	f.String("otlp-grpc", server.DefaultOTLPGRPC, "address of OTLP over gRPC")
+	f.String("otlp-http", server.DefaultOTLPHTTP, "address of OTLP over HTTP")
+	f.String("key-file", "", "file with API keys, one a line, readable by its owner only")
+	f.StringSlice("allow-origin", nil, "web origins whose pages may send changes to a server without keys")
+	f.String("tls-cert", "", "PEM file with the TLS certificate of every port")
+	f.String("tls-key", "", "PEM file with its key")
+	f.Duration("retention", 30*24*time.Hour, "how long spans, logs and metrics are kept; the ledger is kept")
+	f.Int64("max-request-bytes", 64<<20, "largest request with telemetry, also when unpacked")
+	f.Duration("scrape-interval", 15*time.Second, "how often the server's own metrics are stored")
+	f.Duration("shutdown-timeout", 20*time.Second, "how long a stop waits for running requests")
+	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("log-format", "text", "text or json, on standard error")
+}
+
+// loadSettings merges flags, variables and the file at path, in that order of
+// precedence; path may be empty. Its errors are of usage, but for a file that
+// cannot be read.
+func loadSettings(flags *pflag.FlagSet, path string) (settings, error) {
+	k := koanf.New(".")
+	if path != "" {
+		if err := loadFile(k, flags, path); err != nil {
+			return settings{}, err
+		}
+	}
+	vars := env.Provider(".", env.Opt{Prefix: envPrefix, TransformFunc: func(name, value string) (string, any) {
+		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, envPrefix)), "_", "-")
+		if flags.Lookup(key) == nil || slices.Contains(notInFile, key) {
+			return "", nil // KAIZEN_API_KEY, and variables of other programs
+		}
+		return key, value
+	}})
+	if err := k.Load(vars, nil); err != nil {
+		return settings{}, fmt.Errorf("read the environment: %w", err)
+	}
+	if err := k.Load(posflag.Provider(flags, ".", k), nil); err != nil {
+		return settings{}, fmt.Errorf("read the flags: %w", err)
+	}
+	var s settings
+	if err := k.Unmarshal("", &s); err != nil {
+		return settings{}, usage(fmt.Errorf("settings: %w", err), "flags beat KAIZEN_* variables, which beat the config file")
+	}
+	return s, nil
+}
+
+// loadFile reads the YAML file at path. A key that is no setting is an error: a
+// misspelt one would otherwise change nothing, silently.
+func loadFile(k *koanf.Koanf, flags *pflag.FlagSet, path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return environment(fmt.Errorf("config file: %w", err), "")
+	}
+	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+		return usage(fmt.Errorf("config file %s: %w", path, err), "")
+	}
+	for _, key := range k.Keys() {
+		if flags.Lookup(key) == nil || slices.Contains(notInFile, key) {
+			return usage(fmt.Errorf("config file %s: unknown setting %q", path, key),
+				"settings have the names of the flags: see kaizen serve --help")
+		}
+	}
+	return nil
+}
+
+// notInFile are flags that belong to one start rather than to the server.
+var notInFile = []string{"config", "json", "help"}
+
+// config turns s into the server's configuration.
+func (s settings) config(version string, logger *slog.Logger) server.Config {
+	cfg := server.Config{
+		DataDir:         s.Data,
+		Listen:          s.Listen,
+		OTLPHTTP:        s.OTLPHTTP,
+		OTLPGRPC:        s.OTLPGRPC,
+		KeyFile:         s.KeyFile,
+		AllowedOrigins:  s.AllowOrigin,
+		TLSCert:         s.TLSCert,
+		TLSKey:          s.TLSKey,
+		Retention:       s.Retention,
+		MaxRequestBytes: s.MaxRequestBytes,
+		ScrapeInterval:  s.ScrapeInterval,
+		ShutdownTimeout: s.ShutdownTimeout,
+		Version:         version,
+		Logger:          logger,
+	}
+	if key := os.Getenv("KAIZEN_API_KEY"); key != "" {
+		cfg.APIKeys = []string{key}
+	}
+	return cfg
+}
