@@ -1,66 +1,317 @@
-// Package store keeps spans and log records: a write-ahead log on disk that
-// an acknowledgement waits for, and an index in memory that queries read.
+// Package store keeps spans and log records: a write-ahead log on disk that an
+// acknowledgement waits for, and an index in memory that queries read. The
+// index is built again from the log at each start.
 //
 //	s, err := store.Open(filepath.Join(data, "telemetry"), store.Config{})
 //	res, err := s.AppendTraces(ctx, td) // durable and visible when it returns
 //	tr, ok := s.Trace(id)
+//
+// Who asks sees only the methods here and records of package record, so a
+// column store on disk can take the place of the index; it would take over the
+// log as it is. The readers' side of that seam is query.Store.
 package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
-	"iter"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/kaizen-go/kaizen/server/internal/normalise"
 	"github.com/kaizen-go/kaizen/server/internal/record"
+	"github.com/kaizen-go/kaizen/server/internal/wal"
 )
 
 // Store holds telemetry. All methods may be called at once.
-type Store struct{}
+type Store struct {
+	cfg  Config
+	norm normalise.Normaliser
 
-// Open opens the store in dir, creating it if absent, and reads its log.
-func Open(dir string, cfg Config) (*Store, error) { return nil, errors.ErrUnsupported }
+	log       *wal.Log // of spans and log records
+	metricLog *wal.Log
+	turn      turnstile // puts what the log has ordered into the index in that order
+	batches   *batches
+	index     *index
 
-// Close stops the store. Appends that have not returned end with [ErrClosed].
-func (s *Store) Close() error { return nil }
+	mu        sync.Mutex
+	listeners []func([]*record.Span) // guarded by mu
+}
 
-// OnSpans adds a listener that is given spans that are newly final.
-func (s *Store) OnSpans(fn func([]*record.Span)) {}
+// Open opens the store in dir, creating it if absent, and reads its log. Damage
+// of the log is a [*wal.CorruptError]. The caller makes sure that one process
+// at a time has dir.
+func Open(dir string, cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	s := &Store{
+		cfg: cfg, norm: normalise.Normaliser{Pricer: cfg.Pricer},
+		batches: newBatches(), index: newIndex(cfg.MaxResidentBytes, cfg.MaxItems),
+	}
+	var err error
+	if s.log, err = wal.Open(filepath.Join(dir, "wal"), wal.Config{Logger: cfg.Logger}, s.replay); err != nil {
+		return nil, fmt.Errorf("store: open %s: %w", dir, err)
+	}
+	if s.metricLog, err = wal.Open(filepath.Join(dir, "metrics-wal"), wal.Config{Logger: cfg.Logger}, s.replayMetrics); err != nil {
+		return nil, errors.Join(fmt.Errorf("store: open %s: %w", dir, err), s.log.Close())
+	}
+	return s, nil
+}
 
-// AppendTraces stores a batch of spans.
+func (c Config) withDefaults() Config {
+	if c.MaxResidentBytes <= 0 {
+		c.MaxResidentBytes = 1 << 30
+	}
+	if c.MaxItems <= 0 {
+		c.MaxItems = 4_000_000
+	}
+	if c.MaxMetricLogBytes <= 0 {
+		c.MaxMetricLogBytes = 512 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Close stops the store. Appends that have not reached the log end with
+// [ErrClosed]; what was acknowledged stays readable.
+func (s *Store) Close() error {
+	if err := errors.Join(s.log.Close(), s.metricLog.Close()); err != nil {
+		return fmt.Errorf("store: close: %w", err)
+	}
+	return nil
+}
+
+// OnSpans adds a listener. It is given the spans of a batch that are newly
+// final, after they are durable and before the batch is acknowledged: not
+// duplicates, not pending spans, and not what is read back at start. It runs in
+// the sender's goroutine, several at once, and must not keep it long.
+func (s *Store) OnSpans(fn func([]*record.Span)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listeners = append(s.listeners[:len(s.listeners):len(s.listeners)], fn)
+}
+
+func (s *Store) tell(spans []*record.Span) {
+	if len(spans) == 0 {
+		return
+	}
+	s.mu.Lock()
+	listeners := s.listeners
+	s.mu.Unlock()
+	for _, fn := range listeners {
+		fn(spans)
+	}
+}
+
+// AppendTraces stores the spans of td that are valid, all of them or none. It
+// removes the others from td, which the caller must not use while it runs.
+// Spans that are stored already count as accepted and are not stored again: a
+// final span takes the place of a pending one, and no other takes its place.
+// Errors: [ErrFull], [ErrClosed], or the disk's.
 func (s *Store) AppendTraces(ctx context.Context, td ptrace.Traces) (Result, error) {
-	return Result{}, errors.ErrUnsupported
+	received := s.cfg.Now().UTC()
+	spans, res := s.normaliseTraces(td, received)
+	if len(spans) == 0 {
+		return res, nil
+	}
+	payload, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
+	if err != nil {
+		return Result{}, fmt.Errorf("store: append traces: %w", err)
+	}
+	err = s.append(ctx, wal.Traces, received, payload, &res, batch{spans: spans})
+	return res, err
 }
 
-// AppendLogs stores a batch of log records.
+// AppendLogs stores the log records of ld that are valid, as AppendTraces does
+// spans. Records that carry an id of their own (log.record.uid) are stored once
+// however they are batched; of others an exact repetition of a batch is known.
 func (s *Store) AppendLogs(ctx context.Context, ld plog.Logs) (Result, error) {
-	return Result{}, errors.ErrUnsupported
+	received := s.cfg.Now().UTC()
+	logs, res := s.normaliseLogs(ld, received)
+	if len(logs) == 0 {
+		return res, nil
+	}
+	payload, err := (&plog.ProtoMarshaler{}).MarshalLogs(ld)
+	if err != nil {
+		return Result{}, fmt.Errorf("store: append logs: %w", err)
+	}
+	err = s.append(ctx, wal.Logs, received, payload, &res, batch{logs: logs})
+	return res, err
 }
 
-// AppendMetrics stores a batch of metrics.
+// batch is what one request adds to the index.
+type batch struct {
+	spans []*record.Span
+	logs  []*record.Log
+}
+
+func (b batch) len() int { return len(b.spans) + len(b.logs) }
+
+// append makes a batch durable and visible. res holds what is known of it.
+func (s *Store) append(ctx context.Context, signal wal.Signal, received time.Time, payload []byte, res *Result, b batch) error {
+	id := batchID(signal, payload)
+	known, release := s.batches.claim(id)
+	if known || s.index.hasAll(b) {
+		release(known)
+		res.Duplicates = b.len()
+		s.index.countDuplicateBatch()
+		return nil
+	}
+	added, err := s.write(ctx, signal, received, payload, b)
+	release(err == nil)
+	if err != nil {
+		*res = Result{}
+		return err
+	}
+	res.Duplicates = b.len() - added.items
+	s.tell(added.final)
+	return nil
+}
+
+// write takes room in memory, then on disk, then fills the room. The wait for
+// the disk does not end with ctx: a record whose sender has gone may be in the
+// log all the same, and then it must be in the index.
+func (s *Store) write(ctx context.Context, signal wal.Signal, received time.Time, payload []byte, b batch) (added, error) {
+	size := b.sizeBytes()
+	if !s.index.reserve(size, int64(b.len())) {
+		return added{}, fmt.Errorf("store: append %d %s: %w", b.len(), signal, ErrFull)
+	}
+	seq, err := s.log.Append(context.WithoutCancel(ctx), signal, received, payload)
+	if err != nil {
+		s.index.unreserve(size, int64(b.len()))
+		if errors.Is(err, wal.ErrClosed) {
+			err = errors.Join(ErrClosed, err)
+		}
+		return added{}, fmt.Errorf("store: append %d %s: %w", b.len(), signal, err)
+	}
+	s.turn.wait(seq)
+	defer s.turn.leave()
+	s.index.unreserve(size, int64(b.len()))
+	return s.index.add(b), nil
+}
+
+// replay puts one record of the log back into the index.
+func (s *Store) replay(r wal.Record) error {
+	b, err := s.decode(r)
+	if err != nil {
+		return err
+	}
+	_, release := s.batches.claim(batchID(r.Signal, r.Payload))
+	release(true)
+	s.index.add(b)
+	s.turn.skipTo(r.Seq + 1)
+	return nil
+}
+
+func (s *Store) decode(r wal.Record) (batch, error) {
+	switch r.Signal {
+	case wal.Traces:
+		td, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(r.Payload)
+		if err != nil {
+			return batch{}, fmt.Errorf("decode spans: %w", err)
+		}
+		spans, _ := s.normaliseTraces(td, r.Received)
+		return batch{spans: spans}, nil
+	case wal.Logs:
+		ld, err := (&plog.ProtoUnmarshaler{}).UnmarshalLogs(r.Payload)
+		if err != nil {
+			return batch{}, fmt.Errorf("decode log records: %w", err)
+		}
+		logs, _ := s.normaliseLogs(ld, r.Received)
+		return batch{logs: logs}, nil
+	}
+	return batch{}, fmt.Errorf("record of unknown signal %s: written by a newer version", r.Signal)
+}
+
+// batchID names a batch by what it says, whatever encoding it came in.
+func batchID(signal wal.Signal, payload []byte) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write([]byte{byte(signal)})
+	h.Write(payload)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// AppendMetrics writes md to a log and hands it to the metric sink. An exact
+// repetition is not handed on again.
 func (s *Store) AppendMetrics(ctx context.Context, md pmetric.Metrics) (Result, error) {
-	return Result{}, errors.ErrUnsupported
+	res := Result{Accepted: md.DataPointCount()}
+	if res.Accepted == 0 {
+		return res, nil
+	}
+	payload, err := (&pmetric.ProtoMarshaler{}).MarshalMetrics(md)
+	if err != nil {
+		return Result{}, fmt.Errorf("store: append metrics: %w", err)
+	}
+	known, release := s.batches.claim(batchID(wal.Metrics, payload))
+	if known {
+		release(true)
+		s.index.countDuplicateBatch()
+		res.Duplicates = res.Accepted
+		return res, nil
+	}
+	err = s.writeMetrics(context.WithoutCancel(ctx), md, payload, &res)
+	release(err == nil)
+	return res, err
 }
 
-// Trace returns the spans of one trace, and whether any are held.
-func (s *Store) Trace(id record.TraceID) (Trace, bool) { return Trace{}, false }
+func (s *Store) writeMetrics(ctx context.Context, md pmetric.Metrics, payload []byte, res *Result) error {
+	if _, err := s.metricLog.Append(ctx, wal.Metrics, s.cfg.Now().UTC(), payload); err != nil {
+		*res = Result{}
+		if errors.Is(err, wal.ErrClosed) {
+			err = errors.Join(ErrClosed, err)
+		}
+		return fmt.Errorf("store: append metrics: %w", err)
+	}
+	if err := s.metricLog.Trim(s.cfg.MaxMetricLogBytes); err != nil {
+		s.cfg.Logger.Warn("metric log keeps segments that it should drop", "error", err)
+	}
+	if s.cfg.Metrics == nil {
+		return nil
+	}
+	rejected, err := s.cfg.Metrics.AppendMetrics(ctx, md)
+	if err != nil {
+		*res = Result{}
+		return fmt.Errorf("store: append metrics: %w", err)
+	}
+	if res.Rejected = min(rejected, res.Accepted); res.Rejected > 0 {
+		res.Accepted -= res.Rejected
+		res.reject("metric_store", res.Rejected, fmt.Sprintf("%d data points were refused by the metric store", res.Rejected))
+	}
+	return nil
+}
 
-// Traces yields the traces that start in [since, until), newest first. A zero
-// time is no bound.
-func (s *Store) Traces(since, until time.Time) iter.Seq[Trace] { return nil }
-
-// Spans yields the spans that start in [since, until), newest first.
-func (s *Store) Spans(since, until time.Time) iter.Seq[*record.Span] { return nil }
-
-// Logs yields the log records with a time in [since, until), newest first.
-func (s *Store) Logs(since, until time.Time) iter.Seq[*record.Log] { return nil }
-
-// TraceLogs returns the log records that carry the trace's id.
-func (s *Store) TraceLogs(id record.TraceID) []*record.Log { return nil }
+func (s *Store) replayMetrics(r wal.Record) error {
+	_, release := s.batches.claim(batchID(r.Signal, r.Payload))
+	release(true)
+	if s.cfg.Metrics == nil {
+		return nil
+	}
+	md, err := (&pmetric.ProtoUnmarshaler{}).UnmarshalMetrics(r.Payload)
+	if err != nil {
+		return fmt.Errorf("decode metrics: %w", err)
+	}
+	if _, err := s.cfg.Metrics.AppendMetrics(context.Background(), md); err != nil {
+		// The batch stays in the log; the next start gives it to the sink again.
+		s.cfg.Logger.Warn("metric sink refused a batch of the log", "sequence", r.Seq, "error", err)
+	}
+	return nil
+}
 
 // Stats returns the store's own figures.
-func (s *Store) Stats() Stats { return Stats{} }
+func (s *Store) Stats() Stats {
+	st := s.index.stats()
+	st.MetricDiskBytes = s.metricLog.SizeBytes()
+	st.DiskBytes = s.log.SizeBytes() + st.MetricDiskBytes
+	return st
+}

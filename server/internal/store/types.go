@@ -63,6 +63,9 @@ type Result struct {
 	// the first of them was.
 	Rejected int
 	Reason   string
+	// RejectedBy counts the rejected items by reason, in words fit for a
+	// metric label; nil when there are none.
+	RejectedBy map[string]int
 	// Duplicates counts the accepted items that were there already.
 	Duplicates int
 	// Newest is the latest end of a span or time of a log record in the
@@ -87,10 +90,12 @@ type Trace struct {
 // Stats are the store's own figures.
 type Stats struct {
 	Spans, Pending, Traces, Logs int64
-	// ResidentBytes estimates the memory of the items held.
-	ResidentBytes int64
-	// DiskBytes is the size of the write-ahead logs.
-	DiskBytes int64
+	// ResidentBytes estimates the memory of the items held; LogBytes is the
+	// part of it that log records take.
+	ResidentBytes, LogBytes int64
+	// DiskBytes is the size of the write-ahead logs; MetricDiskBytes is the
+	// part of it that metric batches take.
+	DiskBytes, MetricDiskBytes int64
 	// DuplicateBatches, DuplicateSpans and DuplicateLogs count what arrived
 	// again since the store was opened and was not stored twice.
 	DuplicateBatches, DuplicateSpans, DuplicateLogs int64
