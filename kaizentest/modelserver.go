@@ -3,8 +3,6 @@ package kaizentest
 import (
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
-	"sync"
 	"time"
 
 	"github.com/kaizen-go/kaizen/price"
@@ -56,6 +54,10 @@ type Request struct {
 	Turn int
 	// Header is the request's header; not to be changed.
 	Header http.Header
+
+	includeUsage bool // openai.chat: a stream is to end with usage
+	dimensions   int  // openai.embeddings, with
+	base64       bool // its encoding
 }
 
 // Message is a message of a [Request].
@@ -113,7 +115,8 @@ type Reply struct {
 // Served is one request in the server's own account.
 type Served struct {
 	// Time is when the request had been read.
-	Time    time.Time
+	Time time.Time
+	// Dialect is as in [Request]; empty for a request that was not understood.
 	Dialect string
 	Model   string
 	Agent   string
@@ -123,9 +126,13 @@ type Served struct {
 	// Attempt is what the client said, see [Request.Attempt].
 	Attempt int
 	Status  int
-	// Usage is what was announced to the client, and so what is billed.
+	// Usage is what is billed: all of an answer that was sent to its end, and of
+	// one that was cut what had been announced to the client by then.
 	Usage price.Usage
-	// ToolCalls counts the tool calls that were asked for in full.
+	// Told reports that the client was told of Usage; an OpenAI chat client that
+	// streams has to ask for that.
+	Told bool
+	// ToolCalls counts the tool calls whose arguments were sent in full.
 	ToolCalls int
 	// Cut reports that the answer was cut, by the script or because the client went away.
 	Cut bool
@@ -147,42 +154,3 @@ type Bill struct {
 	// Unpriced counts attempts with usage whose model has no price.
 	Unpriced int
 }
-
-// ModelServer is a scripted model provider on 127.0.0.1. It speaks OpenAI chat completions,
-// responses and embeddings, and Anthropic messages, streaming or not, closely
-// enough for the official client libraries.
-type ModelServer struct {
-	// URL is the server's address, without a path: http://127.0.0.1:port.
-	// OpenAI clients take URL + "/v1" as base URL, Anthropic's take URL.
-	URL string
-
-	script Script
-	http   *httptest.Server
-
-	mu     sync.Mutex
-	ledger []Served
-}
-
-// NewModelServer starts a server that answers after s. Close it.
-func NewModelServer(s Script) *ModelServer {
-	m := &ModelServer{script: s}
-	m.http = httptest.NewServer(m)
-	m.URL = m.http.URL
-	return m
-}
-
-// Close ends the server and waits for requests in flight.
-func (m *ModelServer) Close() { m.http.Close() }
-
-// ServeHTTP implements [http.Handler].
-func (m *ModelServer) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
-
-// Ledger returns the server's account, in the order in which answers ended.
-func (m *ModelServer) Ledger() []Served {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return append([]Served(nil), m.ledger...)
-}
-
-// Bill sums the account.
-func (m *ModelServer) Bill() Bill { return Bill{} }
