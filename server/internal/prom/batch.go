@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/kaizen-go/kaizen/metrics"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -56,24 +55,6 @@ func refuse(why reason, format string, args ...any) error {
 	return &refusal{why: why, cause: fmt.Errorf(format, args...)}
 }
 
-// registerDropped registers the counter of refused points, or takes the one
-// that another part of the server registered before.
-func registerDropped(reg prometheus.Registerer) (*prometheus.CounterVec, error) {
-	family := metrics.TelemetryDropped.Family()
-	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: family.Name, Help: family.Help}, family.Labels)
-	if reg == nil {
-		return vec, nil
-	}
-	err := reg.Register(vec)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
-		if existing, ok := already.ExistingCollector.(*prometheus.CounterVec); ok {
-			return existing, nil
-		}
-	}
-	return vec, err
-}
-
 // sample is one value of one series. h or fh is set for native histograms.
 type sample struct {
 	labels    labels.Labels
@@ -86,6 +67,7 @@ type sample struct {
 
 // batch is one transaction of the storage. It belongs to one goroutine.
 type batch struct {
+	ctx context.Context // of the request: a batch does not outlive it
 	db  *DB
 	app storage.AppenderV2
 	// own is set for the server's own metrics, which are never refused for the
@@ -105,6 +87,7 @@ type seenKey struct {
 func (db *DB) newBatch(ctx context.Context) *batch {
 	now := db.cfg.now()
 	return &batch{
+		ctx:  ctx,
 		db:   db,
 		app:  db.tsdb.AppenderV2(ctx),
 		minT: now.Add(-db.cfg.Retention).UnixMilli(),
@@ -178,16 +161,46 @@ func (b *batch) append(ref storage.SeriesRef, s *sample) error {
 			return refuse(reasonDuplicate, "two values of %s at one time in one request", s.labels)
 		}
 	}
-	ref, err := b.app.Append(ref, s.labels, 0, s.t, s.v, s.h, s.fh, storage.AOptions{Exemplars: s.exemplars})
-	if errors.Is(err, (*storage.AppendPartialError)(nil)) {
-		err = nil // the sample is in; an exemplar out of order is not worth a refusal
+	ref, err := b.write(ref, s, storage.AOptions{Exemplars: s.exemplars, RejectOutOfOrder: true})
+	if tooOld(err) {
+		// Not newer than its series: it may have been stored before.
+		known, found, lookupErr := b.db.sampleAt(b.ctx, s.labels, s.t)
+		switch {
+		case lookupErr != nil:
+			return lookupErr
+		case found && known.same(s):
+			return nil
+		case found:
+			return refuse(reasonDuplicate, "another value of %s at this time is stored", s.labels)
+		}
+		ref, err = b.write(ref, s, storage.AOptions{Exemplars: s.exemplars})
 	}
 	if err == nil {
-		// The storage may change a histogram in place, so compare with a copy.
 		b.seen[seenKey{ref, s.t}] = s.snapshot()
 		return nil
 	}
 	return classify(err, s.labels)
+}
+
+// write gives one sample to the storage. That one of its exemplars is out of
+// order is no reason to refuse it.
+func (b *batch) write(ref storage.SeriesRef, s *sample, opts storage.AOptions) (storage.SeriesRef, error) {
+	h, fh := s.h, s.fh
+	if h != nil {
+		h = h.Copy() // the storage keeps what it is given
+	}
+	if fh != nil {
+		fh = fh.Copy()
+	}
+	ref, err := b.app.Append(ref, s.labels, 0, s.t, s.v, h, fh, opts)
+	if errors.Is(err, (*storage.AppendPartialError)(nil)) {
+		err = nil
+	}
+	return ref, err
+}
+
+func tooOld(err error) bool {
+	return errors.Is(err, storage.ErrOutOfOrderSample) || errors.Is(err, storage.ErrTooOldSample) || errors.Is(err, storage.ErrOutOfBounds)
 }
 
 // classify tells what the storage refused for good from what is broken.
@@ -196,7 +209,7 @@ func classify(err error, l labels.Labels) error {
 	switch {
 	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
 		return refuse(reasonDuplicate, "%s: %w", l, err)
-	case errors.Is(err, storage.ErrOutOfOrderSample), errors.Is(err, storage.ErrTooOldSample), errors.Is(err, storage.ErrOutOfBounds):
+	case tooOld(err):
 		return refuse(reasonTooOld, "%s: %w", l, err)
 	case errors.As(err, &invalid), errors.Is(err, tsdb.ErrInvalidSample):
 		return refuse(reasonInvalid, "%s: %w", l, err)
@@ -204,16 +217,8 @@ func classify(err error, l labels.Labels) error {
 	return fmt.Errorf("prom: append %s: %w", l, err)
 }
 
-func (s *sample) snapshot() sample {
-	c := sample{v: s.v}
-	if s.h != nil {
-		c.h = s.h.Copy()
-	}
-	if s.fh != nil {
-		c.fh = s.fh.Copy()
-	}
-	return c
-}
+// snapshot returns the value of s alone, to compare with later ones.
+func (s *sample) snapshot() sample { return sample{v: s.v, h: s.h, fh: s.fh} }
 
 // same reports whether s and o have the same value, NaNs bit by bit.
 func (s *sample) same(o *sample) bool {
@@ -251,7 +256,9 @@ func (db *DB) count(err error, n int) {
 	if errors.As(err, &r) {
 		why = r.why
 	}
-	db.dropped.WithLabelValues("metrics", string(why)).Add(float64(n))
+	if db.cfg.Metrics != nil {
+		db.cfg.Metrics.Add(metrics.TelemetryDropped, float64(n), metrics.Exemplar{}, "metrics", string(why))
+	}
 }
 
 // staleNaN is the value that ends a series.

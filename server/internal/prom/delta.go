@@ -25,6 +25,10 @@ type deltaState struct {
 
 // deltaTotal is the running total of one series, of one of three kinds.
 type deltaTotal struct {
+	// restored is set when the total was read back from the storage, after a
+	// restart: the newest point itself is not known then.
+	restored bool
+
 	t    int64     // time of the newest point, ms
 	used time.Time // when it came
 
@@ -45,6 +49,7 @@ func newDeltaState(limit int) *deltaState {
 // deltaBatch is one request's view: its changes are kept apart until the
 // samples are stored.
 type deltaBatch struct {
+	batch  *batch
 	state  *deltaState
 	now    time.Time
 	locked bool
@@ -54,25 +59,41 @@ type deltaBatch struct {
 	next *deltaTotal
 }
 
-func (s *deltaState) begin(now time.Time) *deltaBatch {
-	return &deltaBatch{state: s, now: now, staged: map[string]*deltaTotal{}}
+func (s *deltaState) begin(b *batch, now time.Time) *deltaBatch {
+	return &deltaBatch{batch: b, state: s, now: now, staged: map[string]*deltaTotal{}}
 }
 
-// look returns the total of a series, nil when it has none.
-func (b *deltaBatch) look(ls labels.Labels) *deltaTotal {
+// look returns the total of a series, nil when it has none. One that is not in
+// memory is read back from the storage, so that totals go on after a restart and
+// requests that are repeated from a log count once.
+func (b *deltaBatch) look(ls labels.Labels, restore func() (*deltaTotal, error)) (*deltaTotal, error) {
 	if !b.locked {
 		b.state.mu.Lock()
 		b.locked = true
 	}
 	b.key = string(ls.Bytes(nil))
 	if t, ok := b.staged[b.key]; ok {
-		return t
+		return t, nil
 	}
-	return b.state.totals[b.key]
+	if t, ok := b.state.totals[b.key]; ok {
+		return t, nil
+	}
+	return restore()
+}
+
+// repeats reports whether a point of time t was counted before.
+func (t *deltaTotal) repeats(at int64, same func() bool) bool {
+	switch {
+	case t == nil:
+		return false
+	case t.restored:
+		return at <= t.t
+	}
+	return at == t.t && same()
 }
 
 // stage prepares the next total of the series looked at last. old is its
-// total, nil at first; ok reports whether the point repeats the newest.
+// total, nil at first.
 func (b *deltaBatch) stage(ls labels.Labels, old *deltaTotal, t int64) (*deltaTotal, error) {
 	if old == nil && !b.room() {
 		return nil, refuse(reasonDeltaLimit, "%s: %d running totals are kept, the most that are allowed", ls, b.state.max)
@@ -100,11 +121,14 @@ func (b *deltaBatch) room() bool {
 
 // number adds a delta to a series' total. repeated is set when it was sent before.
 func (b *deltaBatch) number(ls labels.Labels, t int64, v float64, stale bool) (total float64, repeated bool, err error) {
-	old := b.look(ls)
+	old, err := b.look(ls, func() (*deltaTotal, error) { return b.restoreNumber(ls) })
+	if err != nil {
+		return 0, false, err
+	}
 	if stale {
 		return b.stop(v), false, nil
 	}
-	if old != nil && old.t == t && math.Float64bits(old.last) == math.Float64bits(v) {
+	if old.repeats(t, func() bool { return math.Float64bits(old.last) == math.Float64bits(v) }) {
 		return 0, true, nil
 	}
 	next, err := b.stage(ls, old, t)
@@ -119,8 +143,11 @@ func (b *deltaBatch) number(ls labels.Labels, t int64, v float64, stale bool) (t
 }
 
 // explicit adds a delta to a series' total. Changed bounds start a new total.
-func (b *deltaBatch) explicit(ls labels.Labels, t int64, h explicit, stale bool) (total explicit, repeated bool, err error) {
-	old := b.look(ls)
+func (b *deltaBatch) explicit(name string, ls labels.Labels, t int64, h explicit, stale bool) (total explicit, repeated bool, err error) {
+	old, err := b.look(ls, func() (*deltaTotal, error) { return b.restoreExplicit(name, ls, h) })
+	if err != nil {
+		return h, false, err
+	}
 	if stale {
 		b.stop(0)
 		if old != nil {
@@ -128,7 +155,7 @@ func (b *deltaBatch) explicit(ls labels.Labels, t int64, h explicit, stale bool)
 		}
 		return h, false, nil
 	}
-	if old != nil && old.t == t && sameExplicit(old.lastH, h) {
+	if old.repeats(t, func() bool { return sameExplicit(old.lastH, h) }) {
 		return h, true, nil
 	}
 	next, err := b.stage(ls, old, t)
@@ -144,7 +171,10 @@ func (b *deltaBatch) explicit(ls labels.Labels, t int64, h explicit, stale bool)
 
 // native adds a delta to a series' total, at the coarser of the two resolutions.
 func (b *deltaBatch) native(ls labels.Labels, t int64, h *histogram.Histogram, stale bool) (total *histogram.FloatHistogram, repeated bool, err error) {
-	old := b.look(ls)
+	old, err := b.look(ls, func() (*deltaTotal, error) { return b.restoreNative(ls) })
+	if err != nil {
+		return nil, false, err
+	}
 	if stale {
 		b.stop(0)
 		return nil, false, nil
@@ -153,7 +183,7 @@ func (b *deltaBatch) native(ls labels.Labels, t int64, h *histogram.Histogram, s
 		return nil, false, refuse(reasonInvalid, "%s: %w", ls, err)
 	}
 	fh := h.ToFloat(nil)
-	if old != nil && old.t == t && old.lastNH != nil && old.lastNH.Equals(fh) {
+	if old.repeats(t, func() bool { return old.lastNH != nil && old.lastNH.Equals(fh) }) {
 		return nil, true, nil
 	}
 	next, err := b.stage(ls, old, t)
@@ -168,7 +198,7 @@ func (b *deltaBatch) native(ls labels.Labels, t int64, h *histogram.Histogram, s
 		}
 		next.native = bounded(sum.Compact(0))
 	}
-	return next.native.Copy(), false, nil // the storage may change what it is given
+	return next.native, false, nil
 }
 
 // bounded halves the resolution of a total until its buckets are few enough.

@@ -43,7 +43,7 @@ func (db *DB) AppendMetrics(ctx context.Context, md pmetric.Metrics) (rejected i
 		return 0, err
 	}
 	b := db.newBatch(ctx)
-	c := &otlpBatch{batch: b, deltas: db.deltas.begin(db.cfg.now())}
+	c := &otlpBatch{batch: b, deltas: db.deltas.begin(b, db.cfg.now())}
 	defer c.deltas.end()
 	for _, rm := range md.ResourceMetrics().All() {
 		if err := c.resource(rm); err != nil {
@@ -212,7 +212,7 @@ func (c *otlpBatch) histogram(f family, p pmetric.HistogramDataPoint) error {
 	t := c.time(p.Timestamp())
 	stale := p.Flags().NoRecordedValue()
 	if f.delta() {
-		total, repeated, err := c.deltas.explicit(base, t, h, stale)
+		total, repeated, err := c.deltas.explicit(f.name, base, t, h, stale)
 		if err != nil || repeated {
 			return err
 		}

@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kaizen-go/kaizen/metrics"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -71,6 +72,9 @@ type Config struct {
 	Exemplars ExemplarSource
 	// Version is the server's own version, shown by status/buildinfo.
 	Version string
+	// Metrics counts the data points that are refused. If nil, they are only
+	// reported to the sender.
+	Metrics *metrics.Metrics
 	// Logger receives what the storage has to say. If nil, nothing is logged.
 	Logger *slog.Logger
 	// Registerer receives the metrics of storage and engine. If nil, they are
@@ -120,16 +124,15 @@ var ErrClosed = errors.New("metrics store is closed")
 
 // DB is a metrics store. All methods may be called at once.
 type DB struct {
-	cfg     Config
-	dir     string
-	tsdb    *tsdb.DB
-	engine  *promql.Engine
-	parser  parser.Parser
-	slots   *slots
-	meta    *metadataStore
-	deltas  *deltaState
-	wal     *walSync
-	dropped *prometheus.CounterVec
+	cfg    Config
+	dir    string
+	tsdb   *tsdb.DB
+	engine *promql.Engine
+	parser parser.Parser
+	slots  *slots
+	meta   *metadataStore
+	deltas *deltaState
+	wal    *walSync
 
 	// createMu is held while series are created, so that MaxSeries is exact.
 	createMu sync.Mutex
@@ -156,10 +159,6 @@ func Open(dir string, cfg Config) (*DB, error) {
 		scrapes: map[*scrapeLoop]struct{}{},
 		parser:  parser.NewParser(parser.Options{}),
 	}
-	var err error
-	if db.dropped, err = registerDropped(cfg.Registerer); err != nil {
-		return nil, fmt.Errorf("prom: register metrics: %w", err)
-	}
 	opts := tsdb.DefaultOptions()
 	opts.RetentionDuration = cfg.Retention.Milliseconds()
 	opts.MaxBytes = cfg.RetentionBytes
@@ -170,6 +169,7 @@ func Open(dir string, cfg Config) (*DB, error) {
 	opts.EnableExemplarStorage = true
 	opts.MaxExemplars = int64(cfg.MaxExemplars)
 	opts.FloatChunkEncoding = chunkenc.EncXOR
+	var err error
 	if db.tsdb, err = tsdb.Open(dir, cfg.Logger, cfg.Registerer, opts, tsdb.NewDBStats()); err != nil {
 		return nil, fmt.Errorf("prom: open %s: %w", dir, err)
 	}
