@@ -73,6 +73,9 @@ type ModelCall struct {
 	Attempts int
 	// HTTPStatus is the last attempt's status code, 0 when there was none.
 	HTTPStatus int
+	// ErrorType names what went wrong, as far as the wire told: the provider's
+	// own word or the HTTP status.
+	ErrorType string
 	// Partial is true when the answer was cut off.
 	Partial bool
 	// ToolCalls is how many calls of tools the model asked for.

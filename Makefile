@@ -1,0 +1,53 @@
+# kaizen: everything a developer runs. Nothing here needs more than Go, make and
+# the package registries; test set-up installs the rest where it may.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+MODULES := . providers server
+BIN := bin/kaizen
+# The binary is static everywhere.
+BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w'
+
+.PHONY: all build demo test test-setup test-page bench fuzz crash lint tidy clean help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+all: lint test
+
+build: ## build bin/kaizen
+	@$(BUILD) -o $(BIN) ./server/cmd/kaizen
+
+demo: build ## watch a team of agents at work; ARGS="--exit --json" for one JSON object
+	@$(BIN) demo $(ARGS)
+
+test-setup: ## install what the tests need, where that is possible
+	@scripts/test-setup.sh
+
+# PACKAGES narrows a run: make test PACKAGES=./audit/...
+test: test-setup test-page ## every test of every module, with the race detector
+	@scripts/test.sh $(PACKAGES)
+
+test-page: ## type-check and test the page's modules
+	@server/web/check.sh
+
+bench: ## the benchmarks beside their baselines, as a table of ratios
+	@go run ./tools/benchratio
+
+FUZZTIME ?= 30s
+fuzz: ## run every fuzz test for FUZZTIME each
+	@scripts/fuzz.sh $(FUZZTIME)
+
+CRASH_ROUNDS ?= 2000
+crash: ## the long form of the crash and power-loss tests
+	@KAIZEN_CRASH_ROUNDS=$(CRASH_ROUNDS) KAIZEN_POWER_LOSS_STATES=$(CRASH_ROUNDS) go test -count=1 -timeout 8h -run 'Crash|PowerLoss|Fault|Kill' ./audit/... ./server/...
+
+lint: ## formatting, vet, staticcheck, tidiness
+	@scripts/lint.sh
+
+tidy: ## go mod tidy in all modules
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy) || exit 1; done
+
+clean:
+	@rm -rf bin artifacts

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs the tests of all modules under the race detector: scripts/test.sh [PACKAGES].
+# With CI=true a skipped test is a failure (tools/testreport).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=("$@")
+if ((${#packages[@]} == 0)); then
+  packages=(./... ./providers/... ./server/...)
+fi
+mkdir -p artifacts
+export KAIZEN_ARTIFACTS=${KAIZEN_ARTIFACTS:-$PWD/artifacts}
+# Two packages at a time: the crash and browser tests want processor time of their own.
+go test -race -json -p 2 -timeout 20m "${packages[@]}" | go run ./tools/testreport
