@@ -146,14 +146,11 @@ func checkURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// client makes the client for one signal.
-func (c Config) client(s Signal) *http.Client {
-	if c.HTTPClient != nil {
-		return c.HTTPClient
-	}
+// newClient makes a client with a pool of its own.
+func (c Config) newClient(from *tls.Config) *http.Client {
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.TLS != nil {
-		tlsConfig = s.TLS.Clone()
+	if from != nil {
+		tlsConfig = from.Clone()
 	}
 	if c.InsecureSkipVerify {
 		tlsConfig.InsecureSkipVerify = true
@@ -163,7 +160,7 @@ func (c Config) client(s Signal) *http.Client {
 			Proxy:               http.ProxyFromEnvironment,
 			TLSClientConfig:     tlsConfig,
 			ForceAttemptHTTP2:   true,
-			MaxIdleConnsPerHost: 2,
+			MaxIdleConnsPerHost: 4, // one a signal
 			IdleConnTimeout:     90 * time.Second,
 		},
 		// A redirect would carry the headers, and what they authorise, to

@@ -14,88 +14,184 @@
 //	err = errors.Join(stop(ctx), exp.Shutdown(ctx))
 //
 // The messages are written with protowire alone: no generated OTLP code and no
-// gRPC is linked.
+// gRPC is linked. Delivery is at least once: a request whose answer was lost is
+// sent again with the same bytes.
 package otlp
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/attribute"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
+	"github.com/kaizen-go/kaizen/internal/ship"
 )
 
+// ErrClosed is returned by what is asked of an exporter after its Shutdown.
+var ErrClosed = ship.ErrClosed
+
 // Exporter sends what a process records. Its methods may be called at once.
-type Exporter struct{ cfg Config }
+type Exporter struct {
+	cfg     Config
+	started time.Time
+	traces  *spanQueue
+	metrics *metricQueue
+	logs    *logQueue
 
-// NewExporter opens the spool, if one is asked for, and starts sending.
-// [Exporter.Shutdown] stops it.
-func NewExporter(cfg Config) (*Exporter, error) { return &Exporter{cfg: cfg.withDefaults()}, nil }
+	opening   sync.Mutex      // one NewLines at a time
+	lineNames map[string]bool // names of their spools
 
-// LogRecord is one log record.
-type LogRecord struct {
-	// Time is when it happened. If zero, Observed is sent alone.
-	Time time.Time
-	// Observed is when it was taken up. If zero, the time of EmitLog.
-	Observed time.Time
-	// Severity is OTLP's number, 1 (trace) to 24 (fatal4); 0 is unknown.
-	Severity     int
-	SeverityText string
-	Body         string
-	// Logger is the name of the instrumentation scope.
-	Logger  string
-	TraceID trace.TraceID
-	SpanID  trace.SpanID
-	Flags   trace.TraceFlags
-	// Attributes may be reused by the caller once EmitLog has returned. A
-	// log.record.uid, a ULID, is added when there is none.
-	Attributes []attribute.KeyValue
+	mu      sync.Mutex
+	closed  bool
+	pushers []*pusher
+	lines   map[string]*Lines            // by URL
+	clients map[*tls.Config]*http.Client // ours, not the caller's
 }
 
-// SpanProcessor returns the processor that takes sampled spans.
-func (e *Exporter) SpanProcessor() sdktrace.SpanProcessor { return nil }
-
-// EmitLog takes a record. It never blocks.
-func (e *Exporter) EmitLog(r LogRecord) {}
-
-// PushMetrics gathers and sends metrics every so often until stop.
-func (e *Exporter) PushMetrics(ctx context.Context, g prometheus.Gatherer, every time.Duration) (stop func(context.Context) error, err error) {
-	return func(context.Context) error { return nil }, nil
+// NewExporter checks the configuration, opens the spools, if they are asked for,
+// takes over what dead processes left in them, and starts sending. A server that
+// is away is no error. [Exporter.Shutdown] must be called.
+func NewExporter(cfg Config) (*Exporter, error) {
+	cfg = cfg.withDefaults()
+	e := &Exporter{
+		cfg: cfg, started: time.Now(),
+		traces: &spanQueue{}, metrics: &metricQueue{}, logs: &logQueue{},
+		lines: map[string]*Lines{}, lineNames: map[string]bool{}, clients: map[*tls.Config]*http.Client{},
+	}
+	traces, err1 := cfg.signal(cfg.Traces, "v1/traces")
+	metrics, err2 := cfg.signal(cfg.Metrics, "v1/metrics")
+	logs, err3 := cfg.signal(cfg.Logs, "v1/logs")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	e.traces.Shipper, err1 = ship.New(e.traces.config(shipConfig[spanItem](cfg, traces, "traces", e.client(traces))))
+	e.metrics.Shipper, err2 = ship.New(e.metrics.config(shipConfig[[]byte](cfg, metrics, "metrics", e.client(metrics)), cfg.Resource))
+	e.logs.Shipper, err3 = ship.New(e.logs.config(shipConfig[*LogRecord](cfg, logs, "logs", e.client(logs)), cfg.Resource))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, fmt.Errorf("otlp: new exporter: %w", errors.Join(err, e.closeOpened()))
+	}
+	return e, nil
 }
 
-// Lines is a queue of JSON lines to one URL.
-type Lines struct{}
-
-// NewLines returns a queue of JSON lines that are posted to url.
-func (e *Exporter) NewLines(url string) *Lines { return &Lines{} }
-
-// Emit takes one line. It never blocks.
-func (l *Lines) Emit(line []byte) {}
-
-// Stats are the counts of an [Exporter] by signal.
-type Stats struct {
-	Traces, Metrics, Logs, Audit SignalStats
+// closeOpened shuts down what a failed start has opened; nothing is queued yet.
+func (e *Exporter) closeOpened() error {
+	ctx := context.Background()
+	var errs []error
+	if e.traces.Shipper != nil {
+		errs = append(errs, e.traces.Shutdown(ctx))
+	}
+	if e.metrics.Shipper != nil {
+		errs = append(errs, e.metrics.Shutdown(ctx))
+	}
+	if e.logs.Shipper != nil {
+		errs = append(errs, e.logs.Shutdown(ctx))
+	}
+	return errors.Join(errs...)
 }
 
-// SignalStats are the counts of one signal. At any moment
-// Offered + Adopted = Sent + sum(Dropped) + Queued + Spooled.
-type SignalStats struct {
-	Offered, Adopted, Sent    int64
-	Queued, QueuedBytes       int64
-	Spooled, SpoolBytes       int64
-	Dropped                   map[string]int64
-	Failures                  map[string]int64
-	CutValues                 int64
-	SpoolErrors, SpoolCorrupt int64
+// shipConfig is what the signals have in common.
+func shipConfig[T any](c Config, s Signal, name string, client *http.Client) ship.Config[T] {
+	return ship.Config[T]{
+		Name:           name,
+		URL:            s.URL,
+		ContentType:    "application/x-protobuf",
+		Headers:        s.Headers,
+		Client:         client,
+		Timeout:        s.Timeout,
+		NoGzip:         s.Compression == NoGzip,
+		PartialSuccess: partialSuccess,
+		QueueBytes:     c.QueueBytes,
+		BatchBytes:     c.BatchBytes,
+		FlushDelay:     c.FlushDelay,
+		SpoolDir:       c.SpoolDir,
+		SpoolBytes:     c.SpoolBytes,
+		Logger:         c.Logger,
+	}
 }
 
-// Stats returns the counts.
-func (e *Exporter) Stats() Stats { return Stats{} }
+// client returns the client for a signal; signals with the same TLS settings
+// share one and its connections.
+func (e *Exporter) client(s Signal) *http.Client {
+	if e.cfg.HTTPClient != nil {
+		return e.cfg.HTTPClient
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.clients[s.TLS]
+	if c == nil {
+		c = e.cfg.newClient(s.TLS)
+		e.clients[s.TLS] = c
+	}
+	return c
+}
 
-// Flush waits until all that was taken is acknowledged.
-func (e *Exporter) Flush(ctx context.Context) error { return nil }
+func (e *Exporter) closeIdle() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.clients {
+		c.CloseIdleConnections()
+	}
+}
 
-// Shutdown stops the exporter.
-func (e *Exporter) Shutdown(ctx context.Context) error { return nil }
+// way is what the exporter asks of the queue of a signal.
+type way interface {
+	Flush(context.Context) error
+	Shutdown(context.Context) error
+}
+
+// ways returns the queues of all signals.
+func (e *Exporter) ways() []way {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := []way{e.traces, e.metrics, e.logs}
+	for _, l := range e.lines {
+		all = append(all, l.queue)
+	}
+	return all
+}
+
+// atOnce does something with all queues at the same time and joins the errors.
+func atOnce(all []way, do func(way) error) error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, w := range all {
+		wg.Go(func() { errs[i] = do(w) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Flush sends what was taken before the call and waits for the answers. It
+// returns nil when all of it was acknowledged; an error when some was dropped
+// meanwhile, or is still in memory or on disk when ctx ends.
+func (e *Exporter) Flush(ctx context.Context) error {
+	if err := atOnce(e.ways(), func(w way) error { return w.Flush(ctx) }); err != nil {
+		return fmt.Errorf("otlp: flush: %w", err)
+	}
+	return nil
+}
+
+// Shutdown makes a last push of the metrics, refuses further records, sends what
+// is waiting, and spools what cannot be sent by shortly before ctx's deadline
+// (without one, in 10 s). Without a spool that is dropped and counted, and an
+// error says how much. It may be called again.
+func (e *Exporter) Shutdown(ctx context.Context) error {
+	e.mu.Lock()
+	e.closed = true
+	pushers := e.pushers
+	e.pushers = nil
+	e.mu.Unlock()
+	var errs []error
+	for _, p := range pushers {
+		errs = append(errs, p.stop(ctx))
+	}
+	errs = append(errs, atOnce(e.ways(), func(w way) error { return w.Shutdown(ctx) }))
+	e.closeIdle()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("otlp: shut down: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package otlp
+
+import (
+	"crypto/rand"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kaizen-go/kaizen/internal/ship"
+)
+
+// UIDKey is the attribute with the record's own id, by which a receiver knows a
+// record that it was sent before.
+const UIDKey = "log.record.uid"
+
+// LogRecord is one log record.
+type LogRecord struct {
+	// Time is when it happened. If zero, only Observed is sent.
+	Time time.Time
+	// Observed is when it was taken up. If zero, the time of EmitLog.
+	Observed time.Time
+	// Severity is OTLP's number, 1 (trace) to 24 (fatal4); 0 is unknown.
+	Severity     int
+	SeverityText string
+	Body         string
+	// Logger is sent as the name of the instrumentation scope.
+	Logger string
+	// TraceID and SpanID are left out when zero.
+	TraceID trace.TraceID
+	SpanID  trace.SpanID
+	Flags   trace.TraceFlags
+	// Attributes may be reused by the caller once EmitLog has returned. A
+	// [UIDKey], a ULID, is added when there is none.
+	Attributes []attribute.KeyValue
+}
+
+// logQueue is the way out of log records.
+type logQueue struct {
+	*ship.Shipper[*LogRecord]
+	enc     encoder // the shipper's goroutine
+	cuts    atomic.Int64
+	entropy *ulid.MonotonicEntropy // the shipper's goroutine
+}
+
+func (q *logQueue) config(c ship.Config[*LogRecord], res *resource.Resource) ship.Config[*LogRecord] {
+	q.entropy = ulid.Monotonic(rand.Reader, 0)
+	c.Cost = func(r *LogRecord) int {
+		return 256 + len(r.Body) + len(r.Logger) + len(r.SeverityText) + attributesCost(r.Attributes)
+	}
+	c.Encode = func(dst []byte, r *LogRecord) ([]byte, error) {
+		dst = q.enc.logRecord(dst, r, q.uid)
+		q.cuts.Add(q.enc.takeCuts())
+		return dst, nil
+	}
+	c.Frame = func(dst []byte, parts []ship.Part[*LogRecord]) []byte {
+		return q.enc.envelope(dst, len(parts), func(i int) ([]byte, origin) {
+			return parts[i].Data, origin{res, instrumentation.Scope{Name: parts[i].Item.Logger}}
+		})
+	}
+	return c
+}
+
+// uid makes an id for a record of that time.
+func (q *logQueue) uid(at time.Time) string {
+	ms := ulid.Timestamp(at)
+	id, err := ulid.New(ms, q.entropy)
+	if err != nil {
+		// The counter of this millisecond is used up, or the time is beyond
+		// what a ULID can say: a random id of now serves as well.
+		id = ulid.Make()
+	}
+	return id.String()
+}
+
+// EmitLog takes a record, or drops and counts it when the queue is full. It
+// never waits.
+func (e *Exporter) EmitLog(r LogRecord) {
+	r.Attributes = slices.Clone(r.Attributes)
+	if r.Observed.IsZero() {
+		r.Observed = time.Now()
+	}
+	e.logs.Offer(&r)
+}
+
+// logRecord appends the fields of a LogRecord message.
+func (e *encoder) logRecord(dst []byte, r *LogRecord, uid func(time.Time) string) []byte {
+	dst = appendTime(dst, 1, r.Time)
+	dst = appendUint(dst, 2, uint64(min(max(r.Severity, 0), 24)))
+	dst = appendString(dst, 3, r.SeverityText)
+	if r.Body != "" {
+		dst = e.bounded(dst, 5, "body", attribute.StringValue(r.Body))
+	}
+	if !slices.ContainsFunc(r.Attributes, func(kv attribute.KeyValue) bool { return kv.Key == UIDKey }) {
+		at := r.Time
+		if at.IsZero() {
+			at = r.Observed
+		}
+		dst = e.keyValue(dst, 6, attribute.String(UIDKey, uid(at)))
+	}
+	dst = e.attributes(dst, 6, r.Attributes)
+	dst = appendFixed32(dst, 8, uint32(r.Flags))
+	if r.TraceID.IsValid() {
+		dst = appendBytes(dst, 9, r.TraceID[:])
+	}
+	if r.SpanID.IsValid() {
+		dst = appendBytes(dst, 10, r.SpanID[:])
+	}
+	return appendTime(dst, 11, r.Observed)
+}
