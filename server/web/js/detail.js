@@ -19,7 +19,7 @@ import { isBad, isModel } from "./tree.js";
 const tabs = /** @type {[Tab, string][]} */ ([["details", "Details"], ["content", "Content"], ["attributes", "Attributes"], ["logs", "Logs"], ["audit", "Audit"], ["metrics", "Metrics"]]);
 
 /** Attributes that the tab of content shows, and shows better. */
-const contentKeys = new Set(["gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result"]);
+const contentKeys = new Set(["gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "kaizen.run.input", "kaizen.run.output"]);
 
 /** How long a selection must stand before its records are fetched, ms: j held down passes many. */
 const SETTLE = 90;
@@ -224,6 +224,7 @@ function details(n) {
       ["first chunk", typeof s.first_chunk_ms === "number" && s.first_chunk_ms > 0 ? duration(s.first_chunk_ms) : null],
       ["model", s.model ? [s.model, s.response_model && s.response_model !== s.model ? h("span", { class: "quiet" }, ` answered by ${s.response_model}`) : null] : null],
       ["provider", s.provider], ["tool", s.tool_name],
+      ["decision", oneLine(a["kaizen.decision"] ?? "")], ["reason", oneLine(a["kaizen.reason"] ?? "", 400)],
       ["attempts", typeof attempts === "number" && attempts > 1 ? int(attempts) : null],
       ["operation", s.operation],
       ["session", s.session_id ? h("a", { href: "/runs?" + new URLSearchParams({ session: s.session_id }) }, s.session_id) : null],
@@ -286,6 +287,8 @@ function content(s) {
     if (s.tool_arguments === undefined && s.tool_result === undefined) return [h("p", { class: "state" }, notRecorded)];
     return [h("h3", null, "Arguments"), value("arguments", s.tool_arguments), h("h3", null, "Result"), s.status === "running" ? h("p", { class: "quiet" }, "running") : value("result", s.tool_result)];
   }
+  const task = s.attributes?.["kaizen.run.input"], answer = s.attributes?.["kaizen.run.output"];
+  if (task || answer) return [h("h3", null, "Task"), value("task", task), h("h3", null, "Answer"), s.status === "running" ? h("p", { class: "quiet" }, "running") : value("answer", answer)];
   const none = !s.input_messages && !s.output_messages && !s.system_instructions;
   if (none) return [h("p", { class: "state" }, isModel(s) ? notRecorded : "A span of this kind carries no messages. Its model calls and tools, below it, do.")];
   return [

@@ -109,10 +109,15 @@ function handoffs(tree) {
     if (n.span.kind !== "run") continue;
     for (const l of n.span.links ?? []) linked.set(l.span_id, n);
   }
+  // Attributes may name an agent by its id; the graph shows names.
+  const names = new Map();
+  for (const { span: s } of tree.nodes) if (s.agent_id && s.agent_name) names.set(s.agent_id, s.agent_name);
   for (const n of tree.nodes) {
     if (n.span.kind !== "handoff") continue;
-    const from = n.parent ? agentOf(n.parent) : agentOf(n);
-    const named = handoffTarget(n.span.attributes ?? {});
+    const attributes = n.span.attributes ?? {};
+    const told = attributes["kaizen.handoff.from"], target = handoffTarget(attributes);
+    const from = (typeof told === "string" && (names.get(told) ?? told)) || agentOf(n.parent ?? n);
+    const named = names.get(target) ?? target;
     const run = runBelow(n) ?? linked.get(n.span.span_id) ?? null;
     if (run) targets.add(run);
     const to = run ? agentOf(run) : named;

@@ -3,10 +3,11 @@
  * a long run opens as fast as a short one.
  * @import {Block} from "./transcript.js"
  * @import {Node, Tree} from "./tree.js"
+ * @import {Span} from "./types.js"
  */
 import { message, notRecorded, value } from "./content.js";
 import { h } from "./dom.js";
-import { compact, costOf, duration, int, tokenSum } from "./format.js";
+import { compact, costOf, duration, int, oneLine, tokenSum } from "./format.js";
 import { kindTag, statusTag } from "./parts.js";
 import { isBad } from "./tree.js";
 import { transcript } from "./transcript.js";
@@ -107,10 +108,10 @@ export class TranscriptView {
     const s = b.node.span;
     switch (b.type) {
       case "agent":
-        return h("div", { class: "agenthead" }, h("span", { class: "agentname" }, b.agent), b.caller && b.caller !== b.agent ? h("span", { class: "quiet" }, `called by ${b.caller}`) : null, statusTag(s.status), figures(b.node));
+        return h("div", { class: "agenthead" }, h("span", { class: "agentname" }, b.agent), b.caller && b.caller !== b.agent ? h("span", { class: "quiet" }, `called by ${b.caller}`) : null, statusTag(s.status), figures(b.node), said("task", s.attributes?.["kaizen.run.input"]));
       case "end":
         if (s.status === "running") return h("span", { class: "quiet" }, `${b.agent} is running`);
-        return h("span", { class: "quiet" }, `${b.agent} ended `, statusTag(s.status), isBad(s) ? trouble(b.node) : null);
+        return h("span", { class: "quiet" }, `${b.agent} ended `, statusTag(s.status), isBad(s) ? trouble(b.node) : null, said("answer", s.attributes?.["kaizen.run.output"]));
       case "message":
         return message({ role: b.role ?? "", parts: b.parts ?? [], ...(b.finish ? { finish_reason: b.finish } : {}) });
       case "tool":
@@ -121,9 +122,28 @@ export class TranscriptView {
       case "unrecorded":
         return h("span", { class: "quiet" }, `${s.model || "model"} answered; content not recorded`, s.tokens ? ` (${compact(tokenSum(s.tokens))} tokens)` : "");
       default:
-        return h("div", { class: "step" }, kindTag(s.kind), h("span", null, s.name), s.status === "ok" ? null : statusTag(s.status), isBad(s) ? trouble(b.node) : null);
+        return h("div", { class: "step" }, kindTag(s.kind), h("span", null, s.name), s.status === "ok" ? null : statusTag(s.status), isBad(s) ? trouble(b.node) : reason(s));
     }
   }
+}
+
+/**
+ * What a run was given or gave back, where that was recorded.
+ * @param {string} label
+ * @param {unknown} text
+ */
+function said(label, text) {
+  return text ? h("div", { class: "said" }, h("span", { class: "quiet" }, label), value(label, text)) : null;
+}
+
+/**
+ * Why a permission was given, work was handed on, and the like.
+ * @param {Span} s
+ */
+function reason(s) {
+  const a = s.attributes ?? {};
+  const text = [a["kaizen.decision"], a["kaizen.reason"]].filter(Boolean).map((v) => oneLine(v)).join(": ");
+  return text ? h("span", { class: "quiet" }, text) : null;
 }
 
 /** @param {Node} n */
