@@ -1,54 +1,93 @@
 package server
 
 import (
+	"fmt"
+	"math"
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/metrics"
+	"github.com/kaizen-go/kaizen/server/internal/derive"
 )
 
-// stockTaker reports what ledger and stores hold, asked when it is collected.
-type stockTaker struct {
-	parts *parts
+// scrapeLabels are the labels that the server's own series have in its store.
+var scrapeLabels = map[string]string{"job": "kaizen"}
 
-	entries, ledgerBytes, oldest, storeBytes, storeItems *prometheus.Desc
+// registerMetrics fills the registry that /metrics shows, with what is derived
+// from spans, what the ledger holds and what the stores take.
+func (s *Server) registerMetrics() (*metrics.Metrics, error) {
+	p := &s.parts
+	m, err := metrics.New(metrics.Config{Registry: p.registry})
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	watchLedger(m, p.ledger)
+	p.deriver = derive.New(m, derive.Config{})
+	p.store.OnSpans(p.deriver.Spans)
+	if err := p.store.Register(p.registry); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	for signal, size := range map[string]func() int64{
+		"audit":   func() int64 { return p.ledger.Stats().Bytes },
+		"samples": p.metrics.SizeBytes,
+	} {
+		if err := p.registry.Register(storeBytes(signal, size)); err != nil {
+			return nil, fmt.Errorf("server: register metrics: %w", err)
+		}
+	}
+	return m, nil
 }
 
-func newStockTaker(p *parts) *stockTaker {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, labels, nil)
-	}
-	return &stockTaker{
-		parts:       p,
-		entries:     desc("kaizen_audit_ledger_entries", "Entries in the audit ledger."),
-		ledgerBytes: desc("kaizen_audit_ledger_bytes", "Bytes that the audit ledger takes on disk."),
-		oldest:      desc("kaizen_audit_oldest_entry_timestamp_seconds", "Time of the oldest entry in the audit ledger, in Unix seconds."),
-		storeBytes:  desc("kaizen_server_store_bytes", "Bytes that a store takes on disk.", "store"),
-		storeItems:  desc("kaizen_server_store_items", "Items that the telemetry store holds.", "kind"),
+// storeBytes adds a store to the family that the telemetry store begins.
+func storeBytes(signal string, size func() int64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name:        "kaizen_server_store_bytes",
+		Help:        "Size of the telemetry store: estimated in memory, exact on disk.",
+		ConstLabels: prometheus.Labels{"signal": signal, "place": "disk"},
+	}, func() float64 { return float64(size()) })
+}
+
+// watchLedger sets the gauges of the ledger. An empty one has no oldest entry.
+func watchLedger(m *metrics.Metrics, l *audit.Ledger) {
+	m.GaugeFunc(metrics.AuditLedgerEntries, func() float64 { return float64(l.Stats().Entries) })
+	m.GaugeFunc(metrics.AuditLedgerBytes, func() float64 { return float64(l.Stats().Bytes) })
+	m.GaugeFunc(metrics.AuditOldestEntry, func() float64 {
+		oldest := l.Stats().Oldest
+		if oldest.IsZero() {
+			return math.NaN()
+		}
+		return float64(oldest.UnixNano()) / 1e9
+	})
+}
+
+// gatherer is the registry, brought up to date first: runs that nobody ended
+// do not stay active for ever just because no span arrives.
+func (p *parts) gatherer() prometheus.Gatherer {
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		p.deriver.Expire()
+		return p.registry.Gather()
+	})
+}
+
+// failure remembers the first error after which a part no longer works.
+type failure struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (f *failure) note(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = err
 	}
 }
 
-// Describe implements [prometheus.Collector].
-func (t *stockTaker) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{t.entries, t.ledgerBytes, t.oldest, t.storeBytes, t.storeItems} {
-		ch <- d
-	}
-}
-
-// Collect implements [prometheus.Collector]. An empty ledger has no oldest
-// entry, and reports none.
-func (t *stockTaker) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	ledger := t.parts.ledger.Stats()
-	gauge(t.entries, float64(ledger.Entries))
-	gauge(t.ledgerBytes, float64(ledger.Bytes))
-	if !ledger.Oldest.IsZero() {
-		gauge(t.oldest, float64(ledger.Oldest.UnixNano())/1e9)
-	}
-	held := t.parts.store.Stats()
-	gauge(t.storeBytes, float64(ledger.Bytes), "audit")
-	gauge(t.storeBytes, float64(held.DiskBytes), "telemetry")
-	gauge(t.storeBytes, float64(t.parts.metrics.SizeBytes()), "metrics")
-	gauge(t.storeItems, float64(held.Spans), "spans")
-	gauge(t.storeItems, float64(held.Traces), "traces")
-	gauge(t.storeItems, float64(held.Logs), "logs")
+func (f *failure) check() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
 }

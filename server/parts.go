@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/price"
+	"github.com/kaizen-go/kaizen/server/internal/api"
+	"github.com/kaizen-go/kaizen/server/internal/derive"
 	"github.com/kaizen-go/kaizen/server/internal/ingest"
+	"github.com/kaizen-go/kaizen/server/internal/jaeger"
 	"github.com/kaizen-go/kaizen/server/internal/prom"
 	"github.com/kaizen-go/kaizen/server/internal/store"
 	"github.com/kaizen-go/kaizen/server/internal/ui"
@@ -31,9 +33,13 @@ type parts struct {
 	ledger   *audit.Ledger
 	metrics  *prom.DB
 	store    *store.Store
+	deriver  *derive.Deriver
 	ingest   *ingest.Server
 
 	api, jaeger, ui http.Handler
+
+	// These are set by the first append that found ledger or log broken.
+	ledgerFailed, telemetryFailed failure
 }
 
 // openParts opens the stores and joins them: what ingest takes goes to the
@@ -44,18 +50,30 @@ func (s *Server) openParts(context.Context) error {
 	if err := s.openStores(); err != nil {
 		return err
 	}
-	if err := s.registerMetrics(); err != nil {
+	m, err := s.registerMetrics()
+	if err != nil {
 		return err
 	}
 	p.ingest = ingest.New(ingest.Config{
-		Store:        p.store,
+		Store:        watchedStore{p.store, &p.telemetryFailed},
 		Registerer:   p.registry,
 		MaxBodyBytes: s.cfg.MaxRequestBytes,
 		Logger:       s.logger,
 	})
+	p.jaeger = jaeger.New(jaegerSource{p.store}, jaeger.Config{Logger: s.logger})
 	p.ui = ui.Handler()
-	p.api, p.jaeger = http.NotFoundHandler(), http.NotFoundHandler()
-	s.health.parts = map[string]func() error{}
+	p.api = api.New(api.Config{
+		Store:      p.store,
+		Ledger:     watchedLedger{p.ledger, m, &p.ledgerFailed},
+		Registerer: p.registry,
+		Logger:     s.logger,
+	})
+	s.health.parts = map[string]func() error{
+		"ledger":    p.ledgerFailed.check,
+		"telemetry": p.telemetryFailed.check,
+	}
+	stop := p.metrics.SelfScrape(p.gatherer(), s.cfg.ScrapeInterval, scrapeLabels)
+	s.stops.addClose("self-scrape", func() error { stop(); return nil })
 	return nil
 }
 
@@ -70,9 +88,11 @@ func (s *Server) openStores() (err error) {
 		return fmt.Errorf("server: open ledger: %w", err)
 	}
 	s.stops.addClose("ledger", p.ledger.Close)
+	exemplars := &lateExemplars{}
 	p.metrics, err = prom.Open(filepath.Join(dir, metricsFolder), prom.Config{
 		Retention:  s.cfg.Retention,
 		Version:    s.cfg.Version,
+		Exemplars:  exemplars,
 		Logger:     s.logger,
 		Registerer: p.registry,
 	})
@@ -89,21 +109,6 @@ func (s *Server) openStores() (err error) {
 		return fmt.Errorf("server: open telemetry: %w", err)
 	}
 	s.stops.addClose("telemetry", p.store.Close)
-	return nil
-}
-
-// registerMetrics fills the registry that /metrics shows.
-func (s *Server) registerMetrics() error {
-	for _, c := range []prometheus.Collector{
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		newStockTaker(&s.parts),
-	} {
-		if err := s.parts.registry.Register(c); err != nil {
-			return fmt.Errorf("server: register metrics: %w", err)
-		}
-	}
-	scrape := s.parts.metrics.SelfScrape(s.parts.registry, s.cfg.ScrapeInterval, map[string]string{"job": "kaizen"})
-	s.stops.addClose("self-scrape", func() error { scrape(); return nil })
+	exemplars.source = derive.Exemplars(p.store, scrapeLabels)
 	return nil
 }

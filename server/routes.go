@@ -16,7 +16,7 @@ func (s *Server) uiRoutes() http.Handler {
 	guarded("/api/", s.parts.api)
 	guarded("/prometheus/", s.parts.metrics.Handler())
 	guarded("/jaeger/", s.parts.jaeger)
-	guarded("GET /metrics", promhttp.HandlerFor(s.parts.registry, promhttp.HandlerOpts{
+	guarded("GET /metrics", promhttp.HandlerFor(s.parts.gatherer(), promhttp.HandlerOpts{
 		EnableOpenMetrics: true,
 		Registry:          s.parts.registry,
 	}))

@@ -2,10 +2,11 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server"
@@ -18,9 +19,11 @@ func newAuditCheck() *cobra.Command {
 		Use:   "check PROOF",
 		Short: "Check a proof that an entry is in a ledger",
 		Long: `check reads a proof that kaizen audit prove wrote ("-" is standard input), shows
-the entry and says whether the signed checkpoint covers it. It needs no ledger
-when --key names the ledger's public key; without it, the key is taken from the
-ledger in ` + server.DefaultDataDir + `.`,
+the entry and says whether the signed checkpoint covers it. It needs no ledger.
+
+The key that the checkpoint has to be signed with comes from --key, or from the
+ledger in ` + server.DefaultDataDir + ` when there is one. Without a key only the entry's path to
+the checkpoint is checked, and that is said: anybody can make such a proof.`,
 		Example: "  kaizen audit check entry7.proof --key ledger.vkey",
 		Args:    cobra.ExactArgs(1),
 	}
@@ -36,11 +39,13 @@ ledger in ` + server.DefaultDataDir + `.`,
 			return err
 		}
 		if key == "" {
-			if key, err = keyNearby(); err != nil {
-				return err
-			}
+			key = keyNearby()
 		}
-		if err := p.Check(key); err != nil {
+		check := func() error { return p.Check(key) }
+		if key == "" {
+			check = func() error { return checkPath(p) }
+		}
+		if err := check(); err != nil {
 			return failed(fmt.Errorf("%s: %w", args[0], err))
 		}
 		return printProof(cmd, p, key, asJSON)
@@ -48,33 +53,69 @@ ledger in ` + server.DefaultDataDir + `.`,
 	return cmd
 }
 
-// keyNearby returns the key of the ledger in the default data directory.
-func keyNearby() (string, error) {
-	const advice = "name the ledger's public key with --key FILE"
+// keyNearby returns the key of the ledger in the default data directory, or
+// "" when there is none that can be read.
+func keyNearby() string {
 	dir, err := ledgerDir(server.DefaultDataDir)
 	if err != nil {
-		return "", environment(errors.New("no key to check the signature with"), advice)
+		return ""
 	}
 	r, err := audit.OpenReader(dir)
 	if err != nil {
-		return "", environment(fmt.Errorf("no key to check the signature with: %w", err), advice)
+		return ""
 	}
-	return r.VerifierKey(), r.Close()
+	key := r.VerifierKey()
+	if r.Close() != nil {
+		return ""
+	}
+	return key
+}
+
+// checkPath checks that the proof's hashes lead from the entry to the root that
+// the checkpoint names, whoever signed it.
+func checkPath(p audit.Proof) error {
+	if _, err := p.Entry(); err != nil {
+		return err
+	}
+	text, _, _ := strings.Cut(p.Note, "\n\n")
+	c, err := parseCheckpointText(text + "\n")
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	path := make(tlog.RecordProof, len(p.Hashes))
+	for i, h := range p.Hashes {
+		path[i] = tlog.Hash(h)
+	}
+	if p.Index >= c.Size {
+		return fmt.Errorf("entry %d is not among the %d that the checkpoint covers", p.Index, c.Size)
+	}
+	if err := tlog.CheckRecord(path, c.Size, tlog.Hash(c.Root), p.Index, tlog.RecordHash(p.Line)); err != nil {
+		return fmt.Errorf("entry %d is not in the tree of %d entries: %w", p.Index, c.Size, err)
+	}
+	return nil
 }
 
 func printProof(cmd *cobra.Command, p audit.Proof, key string, asJSON bool) error {
-	e, err := audit.DecodeLine(p.Line)
+	e, err := p.Entry()
 	if err != nil {
 		return failed(fmt.Errorf("the proven line: %w", err))
 	}
-	e.Index = p.Index
 	text, err := json.Marshal(e)
 	if err != nil {
 		return failed(fmt.Errorf("the proven line: %w", err))
 	}
 	if asJSON {
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"intact": true, "index": p.Index, "key": key, "entry": json.RawMessage(text)})
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{
+			"intact": true, "index": p.Index, "signature_checked": key != "", "key": key, "entry": json.RawMessage(text),
+		})
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "intact: entry %d is in the ledger signed by %s\n%s\n", p.Index, clean(key), text)
+	verdict := "signed by " + clean(key)
+	if key == "" {
+		verdict = "that the checkpoint describes"
+		if _, err := fmt.Fprintln(cmd.ErrOrStderr(), "the signature was not checked: name the ledger's public key with --key FILE"); err != nil {
+			return failed(err)
+		}
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "intact: entry %d is in the ledger %s\n%s\n", p.Index, verdict, text)
 	return err
 }

@@ -61,7 +61,7 @@ func verifyRemote(ctx context.Context, l apiLedger, cfg audit.VerifyConfig) (aud
 }
 
 // openCheckpoint checks the signature of a C2SP checkpoint and reads it: the
-// note's text is origin, size and root in base64, one a line.
+// note's text is origin, size and root (in base64), one a line.
 func openCheckpoint(text, key string) (audit.Checkpoint, error) {
 	verifier, err := note.NewVerifier(key)
 	if err != nil {
@@ -71,12 +71,22 @@ func openCheckpoint(text, key string) (audit.Checkpoint, error) {
 	if err != nil {
 		return audit.Checkpoint{}, fmt.Errorf("signature under %s: %w", verifier.Name(), err)
 	}
-	lines := strings.Split(n.Text, "\n")
+	c, err := parseCheckpointText(n.Text)
+	if err != nil {
+		return audit.Checkpoint{}, err
+	}
+	if origin, _, _ := strings.Cut(n.Text, "\n"); origin != verifier.Name() {
+		return audit.Checkpoint{}, fmt.Errorf("is of %q, and the key of %q", origin, verifier.Name())
+	}
+	c.Note = text
+	return c, nil
+}
+
+// parseCheckpointText reads size and root of a checkpoint's text.
+func parseCheckpointText(text string) (audit.Checkpoint, error) {
+	lines := strings.Split(text, "\n")
 	if len(lines) < 4 {
 		return audit.Checkpoint{}, errors.New("text is not origin, size and root")
-	}
-	if lines[0] != verifier.Name() {
-		return audit.Checkpoint{}, fmt.Errorf("is of %q, and the key of %q", lines[0], verifier.Name())
 	}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
 	if err != nil || size < 0 {
@@ -86,7 +96,7 @@ func openCheckpoint(text, key string) (audit.Checkpoint, error) {
 	if err != nil || len(root) != tlog.HashSize {
 		return audit.Checkpoint{}, fmt.Errorf("root %q is no hash", lines[2])
 	}
-	return audit.Checkpoint{Size: size, Root: [32]byte(root), Note: text}, nil
+	return audit.Checkpoint{Size: size, Root: [32]byte(root)}, nil
 }
 
 // compareTree reads the entries that now covers and compares the roots.

@@ -45,6 +45,8 @@ func classify(err error) (code int, advice string) {
 		return exitEnvironment, "stop the other process, or name another directory with --data"
 	case errors.Is(err, syscall.EADDRINUSE):
 		return exitEnvironment, "choose another port with --listen, --otlp-http and --otlp-grpc (port 0 takes a free one), or stop what uses it"
+	case errors.Is(err, server.ErrNoData):
+		return exitEnvironment, "start the server with kaizen serve, or name the place with --data DIR or --server URL"
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return exitEnvironment, ""
 	}

@@ -65,11 +65,18 @@ ago, such as 24h or 7d.`,
 		Example: `  kaizen serve
   kaizen trace list --since 1h
   kaizen audit verify ./kaizen-data`,
-		SilenceErrors:    true,
-		SilenceUsage:     true,
-		PersistentPreRun: func(*cobra.Command, []string) { *began = true },
-		Args:             cobra.NoArgs,
-		RunE:             needSubcommand,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			// cobra would check this a moment later, and look like the work.
+			if err := cmd.ValidateFlagGroups(); err != nil {
+				return err
+			}
+			*began = true
+			return nil
+		},
+		Args: cobra.NoArgs,
+		RunE: needSubcommand,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(

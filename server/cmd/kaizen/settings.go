@@ -71,8 +71,12 @@ func loadSettings(flags *pflag.FlagSet, path string) (settings, error) {
 	}
 	vars := env.Provider(".", env.Opt{Prefix: envPrefix, TransformFunc: func(name, value string) (string, any) {
 		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, envPrefix)), "_", "-")
-		if flags.Lookup(key) == nil || slices.Contains(notInFile, key) {
+		flag := flags.Lookup(key)
+		if flag == nil || slices.Contains(notInFile, key) {
 			return "", nil // KAIZEN_API_KEY, and variables of other programs
+		}
+		if flag.Value.Type() == "stringSlice" {
+			return key, strings.Split(value, ",")
 		}
 		return key, value
 	}})

@@ -14,6 +14,7 @@ import (
 // move the cursor, hide lines or answer as the user. They become their quoted
 // spelling.
 func clean(s string) string {
+	s = strings.ToValidUTF8(s, "�") // a lone byte 0x9b starts a sequence, too
 	if !strings.ContainsFunc(s, isControl) {
 		return s
 	}

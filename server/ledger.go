@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/metrics"
+)
+
+// watchedLedger is the ledger as the API sees it: what others append is
+// counted, and a ledger that has failed shows in /readyz.
+type watchedLedger struct {
+	*audit.Ledger
+	metrics *metrics.Metrics
+	failed  *failure
+}
+
+func (w watchedLedger) AppendBatch(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
+	begun := time.Now()
+	receipts, err := w.Ledger.AppendBatch(ctx, entries)
+	if err != nil {
+		w.watch(err)
+		return receipts, err
+	}
+	w.metrics.ObserveDuration(metrics.AuditAppendDuration, time.Since(begun), metrics.Exemplar{})
+	for i, r := range receipts {
+		if !r.Duplicate {
+			e := entries[i]
+			w.metrics.Count(metrics.AuditEntries, e.Action, string(e.Result), e.Severity)
+		}
+	}
+	return receipts, nil
+}
+
+// watch counts what the disk refused; a bad entry is the sender's affair.
+func (w watchedLedger) watch(err error) {
+	if _, bad := errors.AsType[*audit.EntryError](err); bad || errors.Is(err, audit.ErrClosed) {
+		return
+	}
+	w.metrics.Count(metrics.AuditAppendFailures)
+	if errors.Is(err, audit.ErrFailed) {
+		w.failed.note(err)
+	}
+}
+
+// readLedger is a ledger that is only read.
+type readLedger struct{ *audit.Reader }
+
+// errReadOnly answers an append to a directory that is only read.
+var errReadOnly = errors.New("server: append: the ledger is open for reading only")
+
+func (readLedger) AppendBatch(context.Context, []audit.Entry) ([]audit.Receipt, error) {
+	return nil, errReadOnly
+}
