@@ -3,6 +3,7 @@ package otlp
 import (
 	"encoding/hex"
 	"math"
+	"slices"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -79,7 +80,7 @@ func (f *family) dataField(m *dto.Metric) (protowire.Number, bool) {
 		switch {
 		case h == nil || h.SampleCountFloat != nil:
 			return 0, false // counts that are not whole: OTLP has none
-		case len(h.Bucket) > 0 || h.Schema == nil:
+		case h.Schema == nil || hasFiniteBound(h):
 			return fieldHistogram, true
 		default:
 			// −4 to 8 are the exponential schemas; others have bounds of
@@ -89,6 +90,12 @@ func (f *family) dataField(m *dto.Metric) (protowire.Number, bool) {
 		}
 	}
 	return 0, false // a gauge histogram goes up and down: OTLP has no such thing
+}
+
+// hasFiniteBound says whether a histogram has classic buckets: a purely native
+// one may carry the +Inf bucket, which says no more than its count.
+func hasFiniteBound(h *dto.Histogram) bool {
+	return slices.ContainsFunc(h.Bucket, func(b *dto.Bucket) bool { return !math.IsInf(b.GetUpperBound(), 1) })
 }
 
 func (f *family) open(field protowire.Number) {
