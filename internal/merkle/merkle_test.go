@@ -59,6 +59,9 @@ func trees(t *testing.T, n int64) (*Store, *reference, []Hash) {
 		if got := store.Root(i + 1); got != Hash(want) {
 			t.Fatalf("Store.Root(%d) = %x, want %x", i+1, got, want)
 		}
+		if again := store.Tree(); again.Root() != tree.Root() || again.Size() != tree.Size() {
+			t.Fatalf("Store.Tree() at %d differs from the tree", i+1)
+		}
 		roots = append(roots, tree.Root())
 	}
 	return &store, ref, roots

@@ -73,6 +73,18 @@ func (s *Store) Root(size int64) Hash {
 	return s.span(0, size)
 }
 
+// Tree returns the compact range of all leaves, to go on appending to.
+func (s *Store) Tree() Tree {
+	t := Tree{size: s.Size()}
+	for level, lo := bits.Len64(uint64(t.size))-1, int64(0); level >= 0; level-- {
+		if t.size>>level&1 == 1 {
+			t.edge = append(t.edge, s.node(level, lo>>level))
+			lo += 1 << level
+		}
+	}
+	return t
+}
+
 // Inclusion proves that the leaf at index is in the tree of the first size
 // leaves: its siblings, from the leaf up (RFC 6962, section 2.1.1).
 func (s *Store) Inclusion(index, size int64) ([]Hash, error) {

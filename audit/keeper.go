@@ -1,0 +1,171 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/kaizen-go/kaizen/internal/durable"
+)
+
+// keeper does the ledger's slow work behind the committer: it syncs the
+// segments, so that sections of the ring can be used again, and publishes the
+// checkpoint file, which never names more than is durable in the segments.
+type keeper struct {
+	l        *Ledger
+	every    time.Duration
+	woken    chan struct{}   // a section of the ring is complete, or all failed
+	requests chan chan error // publish now
+	stopping chan struct{}
+	done     sync.WaitGroup
+	stopped  chan struct{}
+
+	mu        sync.Mutex // guards what follows
+	changed   *sync.Cond
+	durable   int64 // entries synced in the segments
+	published int64 // entries under the checkpoint file
+}
+
+func newKeeper(l *Ledger, size int64, every time.Duration) *keeper {
+	k := &keeper{
+		l: l, every: every, woken: make(chan struct{}, 1), requests: make(chan chan error),
+		stopping: make(chan struct{}), stopped: make(chan struct{}), durable: size, published: size,
+	}
+	k.changed = sync.NewCond(&k.mu)
+	return k
+}
+
+func (k *keeper) start() { k.done.Go(k.run) }
+
+func (k *keeper) run() {
+	defer close(k.stopped)
+	tick := time.NewTicker(k.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-k.woken:
+			k.settle(false)
+		case <-tick.C:
+			k.settle(true)
+		case reply := <-k.requests:
+			reply <- k.settle(true)
+		case <-k.stopping:
+			return
+		}
+	}
+}
+
+// stop ends the goroutine and then publishes what is left.
+func (k *keeper) stop() error {
+	close(k.stopping)
+	k.done.Wait()
+	return k.settle(true)
+}
+
+// wake asks for the segments to be synced soon. It does not wait.
+func (k *keeper) wake() {
+	k.mu.Lock()
+	k.changed.Broadcast() // after a failure nobody must go on waiting
+	k.mu.Unlock()
+	select {
+	case k.woken <- struct{}{}:
+	default: // somebody asked already, and that is still to come
+	}
+}
+
+// publish brings the checkpoint file up to date.
+func (k *keeper) publish(ctx context.Context) error {
+	reply := make(chan error, 1)
+	select {
+	case k.requests <- reply:
+	case <-k.stopped: // Close publishes
+		return ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-reply:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// durableTo is how many entries are synced in the segments.
+func (k *keeper) durableTo() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.durable
+}
+
+// waitDurable waits until size entries are synced in the segments. It is the
+// back-pressure of a disk that cannot keep up with the ring.
+func (k *keeper) waitDurable(size int64) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for k.durable < size {
+		if err := k.l.failed(); err != nil {
+			return err
+		}
+		k.changed.Wait()
+	}
+	return nil
+}
+
+// settle syncs the segments and, if asked, publishes the checkpoint. An error
+// fails the ledger: what a failed sync left behind is unknown.
+func (k *keeper) settle(publish bool) error {
+	if err := k.l.failed(); err != nil {
+		return err
+	}
+	head, err := k.l.store.sync()
+	if err == nil {
+		k.mu.Lock()
+		k.durable = max(k.durable, head.Size)
+		grown := head.Size > k.published
+		k.changed.Broadcast()
+		k.mu.Unlock()
+		if publish && grown {
+			err = k.replace(head)
+		}
+	}
+	if err != nil {
+		return k.l.fail(err)
+	}
+	return nil
+}
+
+func (k *keeper) replace(head Checkpoint) error {
+	s := k.l.store
+	if err := durable.ReplaceFile(s.fsys, filepath.Join(s.dir, checkpointName), []byte(head.Note)); err != nil {
+		return fmt.Errorf("publish checkpoint: %w", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.published = head.Size
+	return nil
+}
+
+// sync makes all lines durable, and returns the checkpoint that covers them.
+// Segments before the last were synced when they were full.
+func (s *store) sync() (Checkpoint, error) {
+	s.mu.RLock()
+	head, seg := s.head, s.segs[len(s.segs)-1]
+	s.mu.RUnlock()
+	if err := errors.Join(seg.lines.Sync(), seg.hashes.Sync()); err != nil {
+		return Checkpoint{}, fmt.Errorf("sync segment: %w", err)
+	}
+	return head, nil
+}
+
+// removeSynced removes a file for good.
+func removeSynced(fsys durable.FS, dir, name string) error {
+	name = filepath.Join(dir, name)
+	if err := fsys.Remove(name); err != nil {
+		return err
+	}
+	return fsys.SyncDir(filepath.Dir(name))
+}

@@ -1,0 +1,349 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/kaizen-go/kaizen/internal/durable"
+	"github.com/kaizen-go/kaizen/internal/merkle"
+)
+
+// Config tunes a [Ledger]. The zero value is fit for production.
+type Config struct {
+	// Origin names the ledger in its checkpoints and proofs: no spaces, no
+	// plus sign, unique in the world. If empty, "kaizen/" and a random ULID,
+	// chosen when the ledger is created. An existing ledger keeps its own;
+	// opening it under another name is an error.
+	Origin string
+	// KeyDir is the directory of the signing key, a file named after the
+	// ledger's directory, for the owner alone. If empty, "keys" beside the
+	// ledger's directory. It must not be inside it.
+	KeyDir string
+	// SyncDelay is how long an entry may wait for others to share its sync. If
+	// zero, there is no wait: whatever arrives during one sync shares the
+	// next, which under load groups just as well.
+	SyncDelay time.Duration
+	// Logger receives what happens without a caller to tell: repairs after a
+	// crash, failures of background work. If nil, nothing is logged.
+	Logger *slog.Logger
+
+	// For tests: another file system, and sizes small enough to go round.
+	fsys         durable.FS
+	sectionBytes int64
+	segmentBytes int64
+	publishEvery time.Duration
+}
+
+const (
+	// defaultSegmentBytes is the size of segment files; an offset in one must
+	// fit 32 bits.
+	defaultSegmentBytes = 256 << 20
+	// defaultSectionBytes makes a ring of 16 MiB: at 200 MB/s a section lasts
+	// 20 ms, several times what syncing it in its segment takes.
+	defaultSectionBytes = 4 << 20
+	// defaultPublishEvery is how stale the checkpoint file may be.
+	defaultPublishEvery = time.Second
+)
+
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.fsys == nil {
+		c.fsys = durable.OS{}
+	}
+	if c.sectionBytes == 0 {
+		c.sectionBytes = defaultSectionBytes
+	}
+	if c.segmentBytes == 0 {
+		c.segmentBytes = defaultSegmentBytes
+	}
+	if c.publishEvery == 0 {
+		c.publishEvery = defaultPublishEvery
+	}
+	return c
+}
+
+// Ledger is an open ledger. All methods may be called at once. Whoever opened
+// it closes it.
+type Ledger struct {
+	cfg    Config
+	lock   io.Closer
+	signer *signer
+	store  *store
+	queue  *queue
+
+	// Owned by the committer (commit.go).
+	ring *ring
+	tree merkle.Tree
+
+	keeper *keeper
+	// failure is set once, by the first write or sync that failed.
+	failure     atomic.Pointer[error]
+	asyncFailed atomic.Int64
+	committed   sync.WaitGroup // the committer
+	closeOnce   sync.Once
+	closeErr    error
+}
+
+// Receipt says where an entry is, and proves that it was taken in.
+type Receipt struct {
+	// Index is the entry's position, and ID its id, made up if it had none.
+	Index int64
+	ID    string
+	// LeafHash is the hash of its line: what a proof starts from.
+	LeafHash [32]byte
+	// Checkpoint is signed and covers the entry. Keep it elsewhere to be able
+	// to show later that the ledger was changed.
+	Checkpoint Checkpoint
+	// Duplicate is set if the ledger had an entry with this ID before. Index
+	// and LeafHash are that one's, and nothing was written. It need not have
+	// the same content: LeafHash tells.
+	Duplicate bool
+}
+
+// Open opens the ledger in dir, creating it if absent, and holds the lock on
+// dir until [Ledger.Close]. What a crash left unfinished is repaired and
+// logged. Errors are [ErrLocked]; a [*TamperError] for anything else that is
+// not as it was signed, which Open neither repairs nor signs; or that of the
+// file system.
+//
+// Opening reads all entries once (about 1 µs each) to check them and to build
+// the index, which takes about 115 bytes of memory for each.
+func Open(dir string, cfg Config) (*Ledger, error) {
+	cfg = cfg.withDefaults()
+	l, err := open(dir, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("audit: open %s: %w", dir, err)
+	}
+	l.committed.Go(l.run)
+	l.keeper.start()
+	return l, nil
+}
+
+// Append records e and returns when it is durable and covered by a signed
+// checkpoint. If e.ID is in the ledger already, it returns that entry's
+// receipt, so a call whose outcome is unknown can be repeated; if e.ID or
+// e.Time are empty, they are filled in.
+//
+// Errors are an [*EntryError] for an entry that cannot be recorded;
+// [ErrClosed]; [ErrFailed]; the cause of ctx if it ended while the queue was
+// full, in which case nothing was written; and [ErrUnconfirmed] if ctx ended,
+// or the disk failed, while the entry was being written. Ctx bounds the
+// waiting alone: an entry that was queued is written even when ctx has ended.
+func (l *Ledger) Append(ctx context.Context, e Entry) (Receipt, error) {
+	receipts, err := l.AppendBatch(ctx, []Entry{e})
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipts[0], nil
+}
+
+// AppendBatch records entries as [Ledger.Append] does, together: in this
+// order, one after the other, all or, after a crash, none. If one is not valid
+// none is written. At most [MaxBatchEntries] and [MaxBatchBytes] at a time.
+func (l *Ledger) AppendBatch(ctx context.Context, entries []Entry) ([]Receipt, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	w, err := newWrite(entries)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.queue.put(ctx, w); err != nil {
+		return nil, fmt.Errorf("audit: append: %w", err)
+	}
+	if err := w.await(ctx); err != nil {
+		return nil, fmt.Errorf("audit: append: %w", err)
+	}
+	return w.receipts, nil
+}
+
+// await waits for the committer's answer.
+func (w *write) await(ctx context.Context) error {
+	select {
+	case <-w.done: // closed after the sync, see commit
+		return w.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnconfirmed, context.Cause(ctx))
+	}
+}
+
+// AppendAsync queues e and returns. It promises no more than that the entry
+// will be written in the order of the calls while the process lives; it is
+// durable once a later [Ledger.Flush] or [Ledger.Close] has returned nil.
+// Entries that are lost because the disk failed are counted in
+// [Stats].AsyncFailed. Errors are those of [Ledger.Append], and [ErrFull] if
+// the queue has no room: the entry is then not recorded.
+func (l *Ledger) AppendAsync(e Entry) error {
+	w, err := newWrite([]Entry{e})
+	if err != nil {
+		return err
+	}
+	w.async = true
+	if err := l.queue.tryPut(w); err != nil {
+		return fmt.Errorf("audit: append: %w", err)
+	}
+	return nil
+}
+
+// Flush returns when everything that was appended before the call is durable,
+// written to its segment, and covered by the checkpoint file, which is what
+// [Verify] and other readers see. Without it that file is at most a second
+// behind. Errors are those of [Ledger.Append].
+func (l *Ledger) Flush(ctx context.Context) error {
+	marker := &write{done: make(chan struct{})}
+	if err := l.queue.put(ctx, marker); err != nil {
+		return fmt.Errorf("audit: flush: %w", err)
+	}
+	if err := marker.await(ctx); err != nil {
+		return fmt.Errorf("audit: flush: %w", err)
+	}
+	if err := l.keeper.publish(ctx); err != nil {
+		return fmt.Errorf("audit: flush: %w", err)
+	}
+	return nil
+}
+
+// Checkpoint is the newest signed one. It covers every entry whose append has
+// returned.
+func (l *Ledger) Checkpoint() Checkpoint { return l.store.checkpoint() }
+
+// Size is the number of entries.
+func (l *Ledger) Size() int64 { return l.store.checkpoint().Size }
+
+// VerifierKey is the public key that checks the ledger's checkpoints, as
+// [Verify] and [Proof.Check] take it. Auditors should get it from elsewhere
+// than the ledger's directory.
+func (l *Ledger) VerifierKey() string { return l.signer.vkey }
+
+// Origin is the ledger's name, as its checkpoints give it.
+func (l *Ledger) Origin() string { return l.signer.origin }
+
+// Get reads the entry at index. [ErrNotFound] if there is none, [ErrClosed]
+// after Close, and a [*TamperError] if the line was changed on disk.
+func (l *Ledger) Get(ctx context.Context, index int64) (Entry, error) {
+	return l.store.read(ctx, index)
+}
+
+// Proof makes a proof that the entry at index is in the ledger, which can be
+// checked with [Proof.Check] and nothing else at hand. Errors as for Get.
+func (l *Ledger) Proof(index int64) (Proof, error) { return l.store.prove(index) }
+
+// Query yields the entries that match q, from those that were there when the
+// iteration began. The last pair has an error and no entry if reading failed
+// or ctx ended. The loop's body may use the ledger.
+func (l *Ledger) Query(ctx context.Context, q Query) iter.Seq2[Entry, error] {
+	return l.store.query(ctx, q)
+}
+
+// Count is the number of entries that match q, whose Limit, Descending and
+// After do not matter. It reads lines only if q names a session, run, trace or
+// span.
+func (l *Ledger) Count(ctx context.Context, q Query) (int64, error) { return l.store.count(ctx, q) }
+
+// Stats says what the ledger holds.
+func (l *Ledger) Stats() Stats {
+	st := l.store.stats()
+	st.Queued = l.queue.len()
+	st.AsyncFailed = l.asyncFailed.Load()
+	return st
+}
+
+// Close writes what is queued, publishes the checkpoint, and gives the
+// directory free: every byte in it is then covered by [Verify]. Calls that
+// come later get [ErrClosed], a second Close the result of the first. After a
+// failure it leaves the files for the next Open to recover, and returns
+// [ErrFailed].
+func (l *Ledger) Close() error {
+	l.closeOnce.Do(func() {
+		if err := l.shutdown(); err != nil {
+			l.closeErr = fmt.Errorf("audit: close %s: %w", l.store.dir, err)
+		}
+	})
+	return l.closeErr
+}
+
+func (l *Ledger) shutdown() error {
+	l.queue.close(ErrClosed)
+	l.committed.Wait()
+	err := l.keeper.stop()
+	err = errors.Join(err, l.ring.file.Close())
+	if err == nil {
+		// Everything is in the segments and under the checkpoint by now.
+		err = removeSynced(l.cfg.fsys, l.store.dir, ringName)
+	}
+	return errors.Join(err, l.store.closeFiles(), l.lock.Close())
+}
+
+// fail makes the ledger refuse from now on: after a failed write or sync
+// nobody knows what is on the disk. It returns the first failure.
+func (l *Ledger) fail(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrFailed, cause)
+	if !l.failure.CompareAndSwap(nil, &err) {
+		return *l.failure.Load()
+	}
+	l.cfg.Logger.Error("audit ledger failed and must be reopened", "dir", l.store.dir, "error", cause)
+	l.queue.close(err)
+	l.keeper.wake()
+	return err
+}
+
+// failed is nil while the ledger is in order.
+func (l *Ledger) failed() error {
+	if err := l.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// newWrite checks and encodes entries: in the caller, so that this work is
+// spread over its goroutines.
+func newWrite(entries []Entry) (*write, error) {
+	if len(entries) > MaxBatchEntries {
+		return nil, &EntryError{Field: "batch", Reason: fmt.Sprintf("%d entries, at most %d", len(entries), MaxBatchEntries)}
+	}
+	w := &write{
+		entries: make([]Entry, len(entries)), ids: make([]ulid.ULID, len(entries)),
+		ends: make([]int, 0, len(entries)), leaves: make([][32]byte, 0, len(entries)),
+		buf: make([]byte, 0, 640*len(entries)), done: make(chan struct{}),
+	}
+	for i, e := range entries {
+		if err := w.add(i, e); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func (w *write) add(i int, e Entry) error {
+	if e.ID == "" {
+		e.ID = newID()
+	}
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	start := len(w.buf)
+	var err error
+	if w.buf, err = EncodeLine(w.buf, e); err != nil {
+		return err
+	}
+	w.leaves = append(w.leaves, merkle.HashLeaf(w.buf[start:]))
+	w.buf = append(w.buf, '\n')
+	if len(w.buf) > MaxBatchBytes {
+		return &EntryError{Field: "batch", Reason: fmt.Sprintf("more than %d bytes", MaxBatchBytes)}
+	}
+	w.ends = append(w.ends, len(w.buf))
+	e.Details, e.Metadata = nil, nil // encoded; they are the caller's again
+	w.entries[i], w.ids[i] = e, mustID(e.ID)
+	return nil
+}

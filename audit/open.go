@@ -1,0 +1,239 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kaizen-go/kaizen/internal/durable"
+	"github.com/kaizen-go/kaizen/internal/merkle"
+)
+
+// open takes the lock, creates or recovers the files, and puts the ledger
+// together. It starts no goroutine.
+func open(dir string, cfg Config) (_ *Ledger, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(cfg.fsys, dir); err != nil {
+		return nil, err
+	}
+	l := &Ledger{cfg: cfg, queue: newQueue(cfg.sectionBytes)}
+	if l.lock, err = cfg.fsys.Lock(filepath.Join(dir, lockName)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.abandon())
+		}
+	}()
+	if l.signer, err = prepare(dir, cfg); err != nil {
+		return nil, err
+	}
+	generation, err := l.recover(dir)
+	if err != nil {
+		return nil, err
+	}
+	size := l.store.head.Size
+	l.ring, err = createRing(cfg.fsys, dir, l.signer, generation+1, cfg.sectionBytes)
+	l.keeper = newKeeper(l, size, cfg.publishEvery)
+	return l, err
+}
+
+// abandon lets go of what open had taken before it failed.
+func (l *Ledger) abandon() error {
+	var err error
+	if l.store != nil {
+		err = l.store.closeFiles()
+	}
+	return errors.Join(err, l.lock.Close())
+}
+
+// prepare returns the signer of the ledger in dir, which it creates first if
+// there is none.
+func prepare(dir string, cfg Config) (*signer, error) {
+	files, err := list(cfg.fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	name := keyPath(dir, cfg.KeyDir)
+	if rel, err := filepath.Rel(dir, name); err == nil && filepath.IsLocal(rel) {
+		return nil, fmt.Errorf("key directory %s is inside the ledger", filepath.Dir(name))
+	}
+	var s *signer
+	if files.has(ledgerName) {
+		s, err = loadSigner(cfg.fsys, name)
+	} else {
+		s, err = create(dir, name, files, cfg)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Origin != "" && cfg.Origin != s.origin {
+		return nil, fmt.Errorf("origin is %q, not %q", s.origin, cfg.Origin)
+	}
+	return s, nil
+}
+
+// create makes an empty ledger. ledger.json comes last: until it is there, the
+// rest is an attempt that a later call takes up again.
+func create(dir, keyName string, files listing, cfg Config) (*signer, error) {
+	s, err := ensureSigner(cfg.fsys, keyName, cfg.Origin)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkUnfinished(dir, files, s, cfg.fsys); err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(cfg.fsys, filepath.Join(dir, segDir)); err != nil {
+		return nil, err
+	}
+	st := newStore(cfg.fsys, dir, s.vkey)
+	err = st.createSegment(0)
+	if err = errors.Join(err, st.closeFiles()); err != nil {
+		return nil, err
+	}
+	empty := s.checkpoint(0, merkle.EmptyRoot())
+	if err := durable.ReplaceFile(cfg.fsys, filepath.Join(dir, checkpointName), []byte(empty.Note)); err != nil {
+		return nil, err
+	}
+	return s, durable.ReplaceFile(cfg.fsys, filepath.Join(dir, ledgerName), ledgerJSON(s.origin, s.vkey))
+}
+
+// checkUnfinished refuses to make a ledger out of what was one: files without
+// ledger.json may only be those of an attempt to create it, without entries.
+func checkUnfinished(dir string, files listing, s *signer, fsys durable.FS) error {
+	lost := &TamperError{Path: ledgerName, Index: -1, Reason: "file is missing"}
+	if files.has(ringName) || len(files.bases) > 1 {
+		return lost
+	}
+	for _, base := range files.bases {
+		info, err := stat(fsys, filepath.Join(dir, segDir, segStem(base)+lineExt))
+		if err != nil {
+			return err
+		}
+		if base != 0 || info.Size() > 0 {
+			return lost
+		}
+	}
+	if !files.has(checkpointName) {
+		return nil
+	}
+	c, err := readCheckpoint(fsys, dir, s.vkey)
+	if err != nil {
+		return err
+	}
+	if c.Size > 0 {
+		return lost
+	}
+	return nil
+}
+
+func stat(fsys durable.FS, name string) (info fs.FileInfo, err error) {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return f.Stat()
+}
+
+// recover brings the files to the state that Close would have left, whatever
+// happened before, and fills l.store. It signs nothing but entries that an
+// earlier checkpoint covers or that ring frames, with the ledger's MAC, hold.
+// It returns the generation of the ring that it found.
+func (l *Ledger) recover(dir string) (generation uint64, err error) {
+	fsys, log := l.cfg.fsys, l.cfg.Logger.With("dir", dir)
+	vkey, published, err := identity(fsys, dir)
+	if err != nil {
+		return 0, err
+	}
+	if vkey != l.signer.vkey {
+		return 0, &TamperError{Path: ledgerName, Index: -1, Reason: "belongs to another key than the one in the key directory", Want: l.signer.vkey, Got: vkey}
+	}
+	files, err := list(fsys, dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range append(files.leftover, files.orphans...) {
+		if err := removeSynced(fsys, dir, name); err != nil {
+			return 0, err
+		}
+	}
+	ring, err := readRing(fsys, dir, l.signer.macKey)
+	if err != nil {
+		return 0, err
+	}
+	if ring.torn {
+		log.Warn("audit ledger: cut off an entry that was being written when the process ended", "entries", max(ring.end(), published.Size))
+	}
+	l.store = newStore(fsys, dir, vkey)
+	l.store.write, l.store.segmentBytes = true, l.cfg.segmentBytes
+	if err := l.store.openListed(files.bases); err != nil {
+		return 0, err
+	}
+	if err := l.restore(&ring, published); err != nil {
+		return 0, err
+	}
+	if n := l.store.head.Size - published.Size; n > 0 {
+		log.Info("audit ledger recovered", "entries", l.store.head.Size, "after_checkpoint", n)
+	}
+	return ring.generation, nil
+}
+
+// restore loads the entries that the segments must hold, takes the newer ones
+// from the ring, and publishes the checkpoint of all.
+func (l *Ledger) restore(ring *chain, published Checkpoint) error {
+	a, err := anchor(ring, published)
+	if err != nil {
+		return err
+	}
+	s := l.store
+	c, err := s.load(context.Background(), a)
+	if err == nil {
+		err = s.checkRoots(ring, published)
+	}
+	if err != nil {
+		return s.blame(err, published)
+	}
+	rest := ring.after(a)
+	if err := compareTail(c, &rest); err != nil {
+		return err
+	}
+	if err := s.cut(c); err != nil {
+		return err
+	}
+	l.tree, s.head = s.tree.Tree(), published
+	if err := l.replay(rest); err != nil {
+		return err
+	}
+	if _, err := s.sync(); err != nil {
+		return err
+	}
+	if s.head.Size == published.Size {
+		return nil
+	}
+	return durable.ReplaceFile(s.fsys, filepath.Join(s.dir, checkpointName), []byte(s.head.Note))
+}
+
+// replay writes the lines of a crashed ledger's ring to the segments, as the
+// committer would have.
+func (l *Ledger) replay(rest []group) error {
+	for i := range rest {
+		g := &rest[i]
+		for n := range g.len() {
+			e, err := header(g.line(n))
+			if err != nil {
+				return &TamperError{Path: ringName, Index: g.base + int64(n), Reason: err.Error()}
+			}
+			g.entries = append(g.entries, &e)
+		}
+		if err := l.store.apply(g, l.extend(g)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"path/filepath"
+	"sync"
+
+	"github.com/kaizen-go/kaizen/internal/durable"
+)
+
+// Reader reads a ledger without its lock and without its key, also while
+// another process writes it. It shows the entries that the published
+// checkpoint covers, every one checked against it, and stays at that state
+// until [Reader.Refresh]. All methods may be called at once.
+type Reader struct {
+	store   *store
+	refresh sync.Mutex // one Refresh at a time
+}
+
+// OpenReader opens the ledger in dir for reading. Errors are a [*TamperError]
+// if the entries are not what the checkpoint says, or that of the file system.
+// It reads all entries once, as [Open] does.
+func OpenReader(dir string) (*Reader, error) { return openReader(durable.OS{}, dir) }
+
+func openReader(fsys durable.FS, dir string) (*Reader, error) {
+	r, err := newReader(fsys, dir)
+	if err != nil {
+		return nil, fmt.Errorf("audit: open %s for reading: %w", dir, err)
+	}
+	return r, nil
+}
+
+func newReader(fsys durable.FS, dir string) (*Reader, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	vkey, c, err := identity(fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{store: newStore(fsys, dir, vkey)}
+	if err := r.advance(context.Background(), c); err != nil {
+		_ = r.store.closeFiles() // opened for reading: nothing can be lost
+		return nil, err
+	}
+	return r, nil
+}
+
+// Refresh takes in what was published since. A [*TamperError] says that the
+// ledger went back, or its history changed; the reader then keeps what it had.
+func (r *Reader) Refresh(ctx context.Context) error {
+	r.refresh.Lock()
+	defer r.refresh.Unlock()
+	c, err := readCheckpoint(r.store.fsys, r.store.dir, r.store.vkey)
+	if err == nil {
+		err = r.advance(ctx, c)
+	}
+	if err != nil {
+		return fmt.Errorf("audit: refresh %s: %w", r.store.dir, err)
+	}
+	return nil
+}
+
+// advance loads the entries up to c. Readers wait meanwhile.
+func (r *Reader) advance(ctx context.Context, c Checkpoint) error {
+	s := r.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if c.Size < s.head.Size {
+		return rollback(c.Size, s.head.Size)
+	}
+	files, err := list(s.fsys, s.dir)
+	if err != nil {
+		return err
+	}
+	needed := files.bases
+	for len(needed) > 1 && needed[len(needed)-1] >= c.Size {
+		needed = needed[:len(needed)-1] // begun after the checkpoint
+	}
+	if err := s.openListed(needed); err != nil {
+		return err
+	}
+	cur, err := s.load(ctx, c.Size)
+	if err != nil {
+		return s.blame(err, c)
+	}
+	if got := s.tree.Root(c.Size); got != c.Root {
+		return rootMismatch(checkpointName, c.Root, got)
+	}
+	cur.seg().size = cur.off // what follows is not covered yet
+	s.head = c
+	return nil
+}
+
+// Checkpoint is the one that the reader's entries are checked against.
+func (r *Reader) Checkpoint() Checkpoint { return r.store.checkpoint() }
+
+// Size is the number of entries.
+func (r *Reader) Size() int64 { return r.store.checkpoint().Size }
+
+// VerifierKey is the public key that ledger.json names.
+func (r *Reader) VerifierKey() string { return r.store.vkey }
+
+// Origin is the ledger's name, as its checkpoints give it.
+func (r *Reader) Origin() string {
+	origin, err := originOf(r.store.vkey)
+	if err != nil {
+		panic("audit: unchecked key: " + err.Error())
+	}
+	return origin
+}
+
+// Get is [Ledger.Get].
+func (r *Reader) Get(ctx context.Context, index int64) (Entry, error) {
+	return r.store.read(ctx, index)
+}
+
+// Proof is [Ledger.Proof], under the reader's checkpoint.
+func (r *Reader) Proof(index int64) (Proof, error) { return r.store.prove(index) }
+
+// Query is [Ledger.Query].
+func (r *Reader) Query(ctx context.Context, q Query) iter.Seq2[Entry, error] {
+	return r.store.query(ctx, q)
+}
+
+// Count is [Ledger.Count].
+func (r *Reader) Count(ctx context.Context, q Query) (int64, error) { return r.store.count(ctx, q) }
+
+// Stats is [Ledger.Stats], of the entries that the reader shows.
+func (r *Reader) Stats() Stats { return r.store.stats() }
+
+// Close closes the files. Calls that come later get [ErrClosed].
+func (r *Reader) Close() error {
+	if err := r.store.closeFiles(); err != nil {
+		return fmt.Errorf("audit: close %s: %w", r.store.dir, err)
+	}
+	return nil
+}
