@@ -14,7 +14,6 @@ package llmhttp
 import (
 	"context"
 	"encoding/json"
-	"strconv"
 	"time"
 
 	"github.com/kaizen-go/kaizen/price"
@@ -86,8 +85,9 @@ type Result struct {
 	// caller closed early (see Partial).
 	Err error
 	// ErrorType is a short, low-cardinality name for Err, as the error.type
-	// attribute wants it; empty when Err is nil. It is the provider's own
-	// type or code, the HTTP status, or one of the Error constants.
+	// attribute wants it; empty when Err is nil. It is the provider's own code
+	// or type, the HTTP status where the body had none (or was not read, as
+	// clients do that try again), or one of the Error constants.
 	ErrorType string
 	// ResponseModel and ResponseID are what the provider says it used and
 	// called the answer; RequestID is its name for the request (a header).
@@ -103,8 +103,9 @@ type Result struct {
 	// FirstChunk is the time from the start to the first event of a stream; 0
 	// when the response is not a stream or has sent none.
 	FirstChunk time.Duration
-	// Partial reports that the answer was not received to its end: closed
-	// early, cut, cancelled. Usage is then what had been announced.
+	// Partial reports that an answer began and was not received to its end:
+	// closed early, cut, cancelled, broken off by an error in the stream. Usage
+	// is then what had been announced.
 	Partial bool
 	// ToolCalls are the tools that the model asked for, in order.
 	ToolCalls []ToolCall
@@ -139,13 +140,13 @@ type Message struct {
 // Part is a part of a message. Which fields are set depends on Type:
 //
 //	text, reasoning      Content
-//	tool_call            ID, Name, Arguments
+//	tool_call            ID, Name, Arguments (server_tool_call: the provider runs it itself)
 //	tool_call_response   ID, Response
 //	blob                 Modality, MimeType (the bytes themselves are left out)
 //	uri                  Modality, URI
 //	file                 FileID
 //
-// Other types are the provider's own and carry no more than the type.
+// Other types are the provider's own; they carry a Content at most.
 type Part struct {
 	Type      string          `json:"type"`
 	Content   string          `json:"content,omitempty"`
@@ -183,20 +184,4 @@ type Config struct {
 	// with the recovered value. It runs on the caller's goroutine. If nil,
 	// panics are swallowed.
 	OnPanic func(value any)
-}
-
-// APIError is an error that the provider reported, as a status or in a stream.
-type APIError struct {
-	// Status is the HTTP status; 200 when the error came in a stream.
-	Status int
-	// Type is the provider's type or code; empty when the body had none.
-	Type string
-	// Message is the provider's text. It may quote the request: redact it
-	// before recording it. Error leaves it out for that reason.
-	Message string
-}
-
-// Error says status and type, never the message.
-func (e *APIError) Error() string {
-	return "llmhttp: provider answered " + strconv.Itoa(e.Status) + " " + e.Type
 }

@@ -1,0 +1,364 @@
+package llmhttp
+
+import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// recorder is an observer that keeps what it is told.
+type recorder struct {
+	mu      sync.Mutex
+	calls   []Call
+	results []Result
+}
+
+func (r *recorder) Start(ctx context.Context, c Call) (context.Context, func(Result)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, c)
+	return ctx, func(res Result) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.results = append(r.results, res)
+	}
+}
+
+// one returns the only result so far.
+func (r *recorder) one(t testing.TB) Result {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.results) != 1 {
+		t.Fatalf("the call ended %d times, want once", len(r.results))
+	}
+	return r.results[0]
+}
+
+// roundTripper is a function as a transport.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// pieces is a body that delivers one piece with each Read, then err.
+type pieces struct {
+	list [][]byte
+	err  error
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	for len(p.list) > 0 && len(p.list[0]) == 0 {
+		p.list = p.list[1:]
+	}
+	if len(p.list) == 0 {
+		return 0, p.err
+	}
+	n := copy(b, p.list[0])
+	p.list[0] = p.list[0][n:]
+	return n, nil
+}
+
+func (p *pieces) Close() error { return nil }
+
+// response is one with a body in pieces.
+func response(status int, header map[string]string, list ...[]byte) *http.Response {
+	h := http.Header{}
+	for k, v := range header {
+		h.Set(k, v)
+	}
+	return &http.Response{StatusCode: status, Header: h, ContentLength: -1, Body: &pieces{list: list, err: io.EOF}}
+}
+
+// requests are the bodies of the dialects' requests.
+var requests = map[string]struct{ url, body string }{
+	"chat":       {"https://api.openai.com/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"model":"gpt-4o","stream":true}`},
+	"responses":  {"https://api.openai.com/v1/responses", `{"input":"hi","model":"gpt-5","stream":true}`},
+	"embeddings": {"https://api.openai.com/v1/embeddings", `{"input":["hi"],"model":"text-embedding-3-small"}`},
+	"anthropic":  {"https://api.anthropic.com/v1/messages", `{"max_tokens":1024,"messages":[{"role":"user","content":"hi"}],"model":"claude-sonnet-4-5","stream":true}`},
+}
+
+func request(t testing.TB, dialect string) *http.Request {
+	t.Helper()
+	r := requests[dialect]
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url, strings.NewReader(r.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+// observe has resp answer a request, reads it as a caller does, checks that
+// the caller gets exactly what was sent, and returns what the observer was told.
+func observe(t testing.TB, dialect string, cfg Config, resp *http.Response, sent []byte) Result {
+	t.Helper()
+	var rec recorder
+	rt := Transport(roundTripper(func(*http.Request) (*http.Response, error) { return resp, nil }), &rec, cfg)
+	got, err := rt.RoundTrip(request(t, dialect))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(got.Body)
+	if err != nil || !bytes.Equal(body, sent) {
+		t.Fatalf("the caller got %d bytes and %v, want the %d bytes that were sent", len(body), err, len(sent))
+	}
+	if err := got.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return rec.one(t)
+}
+
+// golden is a result as it stands in a golden file.
+func golden(r Result) string {
+	r.FirstChunk = 0
+	text := struct {
+		Result
+		Err string
+	}{r, ""}
+	if r.Err != nil {
+		text.Err = r.Err.Error()
+	}
+	b, err := json.MarshalIndent(text, "", "  ")
+	if err != nil {
+		return err.Error()
+	}
+	return string(b) + "\n"
+}
+
+// fixture is a response in testdata/wire: dialect[-variant][.status].form
+type fixture struct {
+	file, dialect string
+	status        int
+	body          []byte
+	contentType   string
+}
+
+func fixtures(t testing.TB) []fixture {
+	t.Helper()
+	files, err := filepath.Glob("testdata/wire/*.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []fixture
+	for _, file := range files {
+		if strings.HasSuffix(file, ".want") {
+			continue
+		}
+		body, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := strings.Split(filepath.Base(file), ".")
+		f := fixture{file: file, body: body, status: 200}
+		f.dialect, _, _ = strings.Cut(parts[0], "-")
+		if len(parts) == 3 {
+			if f.status, err = strconv.Atoi(parts[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.contentType = map[string]string{"sse": "text/event-stream; charset=utf-8", "json": "application/json", "html": "text/html"}[parts[len(parts)-1]]
+		all = append(all, f)
+	}
+	if len(all) < 15 {
+		t.Fatalf("only %d fixtures", len(all))
+	}
+	return all
+}
+
+func (f fixture) response(list ...[]byte) *http.Response {
+	return response(f.status, map[string]string{"Content-Type": f.contentType, "X-Request-Id": "req_1"}, list...)
+}
+
+// TestWire reads each fixture in one piece, compares it with the golden file,
+// and then cut at every byte, a byte at a time, with other line ends, and
+// compressed: always with the same result.
+func TestWire(t *testing.T) {
+	for _, f := range fixtures(t) {
+		t.Run(filepath.Base(f.file), func(t *testing.T) {
+			want := golden(observe(t, f.dialect, Config{Content: true}, f.response(f.body), f.body))
+			if *update {
+				if err := os.WriteFile(f.file+".want", []byte(want), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			file, err := os.ReadFile(f.file + ".want")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(file), want); diff != "" {
+				t.Fatalf("result (-golden +got):\n%s", diff)
+			}
+			for i := range f.body {
+				if got := golden(observe(t, f.dialect, Config{Content: true}, f.response(f.body[:i:i], f.body[i:]), f.body)); got != want {
+					t.Fatalf("cut at byte %d:\n%s", i, cmp.Diff(want, got))
+				}
+			}
+			if got := golden(observe(t, f.dialect, Config{Content: true}, f.response(bytesOf(f.body)...), f.body)); got != want {
+				t.Errorf("a byte at a time:\n%s", cmp.Diff(want, got))
+			}
+			f.compressed(t, want)
+		})
+	}
+}
+
+func bytesOf(b []byte) [][]byte {
+	var list [][]byte
+	for i := range b {
+		list = append(list, b[i:i+1])
+	}
+	return list
+}
+
+// compressed delivers the fixture in gzip, in zlib, and in gzip in pieces.
+func (f fixture) compressed(t *testing.T, want string) {
+	t.Helper()
+	var gz, zl bytes.Buffer
+	g, z := gzip.NewWriter(&gz), zlib.NewWriter(&zl)
+	for _, w := range []io.WriteCloser{g, z} {
+		if _, err := w.Write(f.body); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		encoding string
+		list     [][]byte
+		all      []byte
+	}{
+		{"gzip", [][]byte{gz.Bytes()}, gz.Bytes()},
+		{"deflate", [][]byte{zl.Bytes()}, zl.Bytes()},
+		{"gzip", bytesOf(gz.Bytes()), gz.Bytes()},
+	} {
+		resp := f.response(tt.list...)
+		resp.Header.Set("Content-Encoding", tt.encoding)
+		r := observe(t, f.dialect, Config{Content: true}, resp, tt.all)
+		if !strings.Contains(want, `"Err": "llmhttp: stream ended`) && r.Err == nil && strings.HasSuffix(f.file, ".sse") && r.Chunks == 0 {
+			t.Errorf("%s: nothing was seen", tt.encoding)
+		}
+		r.Bytes = int64(len(f.body))
+		if got := golden(r); got != withBytes(want, len(f.body)) {
+			t.Errorf("%s:\n%s", tt.encoding, cmp.Diff(withBytes(want, len(f.body)), got))
+		}
+	}
+}
+
+// withBytes sets the count of bytes in a golden text: a stream ends at its last
+// event, which may not be its last byte.
+func withBytes(golden string, n int) string {
+	i := strings.Index(golden, `"Bytes": `)
+	j := i + strings.IndexAny(golden[i:], ",\n")
+	return golden[:i] + fmt.Sprintf(`"Bytes": %d`, n) + golden[j:]
+}
+
+// TestWireLineEnds reads the streams with CR LF.
+func TestWireLineEnds(t *testing.T) {
+	for _, f := range fixtures(t) {
+		if !strings.HasSuffix(f.file, ".sse") {
+			continue
+		}
+		crlf := bytes.ReplaceAll(f.body, []byte("\n"), []byte("\r\n"))
+		a := observe(t, f.dialect, Config{Content: true}, f.response(f.body), f.body)
+		b := observe(t, f.dialect, Config{Content: true}, f.response(crlf), crlf)
+		a.Bytes, b.Bytes = 0, 0
+		if golden(a) != golden(b) {
+			t.Errorf("%s with CR LF:\n%s", f.file, cmp.Diff(golden(a), golden(b)))
+		}
+	}
+}
+
+// TestWireWithoutContent: the same facts, and no text.
+func TestWireWithoutContent(t *testing.T) {
+	for _, f := range fixtures(t) {
+		with := observe(t, f.dialect, Config{Content: true}, f.response(f.body), f.body)
+		without := observe(t, f.dialect, Config{}, f.response(f.body), f.body)
+		if without.Output != nil {
+			t.Errorf("%s: output without being asked: %+v", f.file, without.Output)
+		}
+		with.Output = nil
+		if golden(with) != golden(without) {
+			t.Errorf("%s:\n%s", f.file, cmp.Diff(golden(with), golden(without)))
+		}
+	}
+}
+
+// TestWireTooLong pads the answers beyond what is kept: usage, ids and the
+// finish that the document's edges tell are still found.
+func TestWireTooLong(t *testing.T) {
+	pad := strings.Repeat(`\"x{`, keepBytes/3)
+	tests := []struct{ name, dialect, contentType, body string }{
+		{"chat", "chat", "application/json", `{"id":"i","model":"m","choices":[{"index":0,"message":{"content":"` + pad + `"}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`},
+		{"chat stream", "chat", "text/event-stream", `data: {"id":"i","model":"m","choices":[{"delta":{"content":"` + pad + `"}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}` + "\r\n\r\ndata: [DONE]\n\n"},
+		{"responses", "responses", "application/json", `{"id":"i","output":[{"pad":"` + pad + `"}],"model":"m","status":"completed","usage":{"input_tokens":3,"output_tokens":2}}`},
+		{"responses stream", "responses", "text/event-stream", `data: {"type":"response.completed","response":{"id":"i","instructions":"` + pad + `","model":"m","status":"completed","usage":{"input_tokens":3,"output_tokens":2}}}` + "\n\n"},
+		{"anthropic", "anthropic", "application/json", `{"id":"i","model":"m","content":[{"type":"text","text":"` + pad + `"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":2}}`},
+		{"embeddings", "embeddings", "application/json", `{"data":["` + pad + `"],"id":"i","model":"m","usage":{"prompt_tokens":3,"completion_tokens":2}}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, size := range []int{len(tt.body), 4093, 65536} {
+				var list [][]byte
+				for b := []byte(tt.body); len(b) > 0; {
+					n := min(size, len(b))
+					list, b = append(list, b[:n]), b[n:]
+				}
+				r := observe(t, tt.dialect, Config{}, response(200, map[string]string{"Content-Type": tt.contentType}, list...), []byte(tt.body))
+				if !r.HasUsage || r.Usage.Input != 3 || r.Usage.Output != 2 || r.ResponseID != "i" || r.ResponseModel != "m" || r.Err != nil || r.Partial {
+					t.Errorf("in pieces of %d: %s", size, golden(r))
+				}
+				if r.Truncated != (tt.dialect != "embeddings") {
+					t.Errorf("in pieces of %d: Truncated = %v", size, r.Truncated)
+				}
+			}
+		})
+	}
+}
+
+// TestMidStreamError cuts the streams by a read error at each event.
+func TestMidStreamError(t *testing.T) {
+	broken := errors.New("connection reset by peer")
+	for _, f := range fixtures(t) {
+		if !strings.HasSuffix(f.file, ".sse") {
+			continue
+		}
+		whole := observe(t, f.dialect, Config{}, f.response(f.body), f.body)
+		for i := 0; i < len(f.body); i += 97 {
+			var rec recorder
+			resp := f.response()
+			resp.Body = &pieces{list: [][]byte{f.body[:i:i]}, err: broken}
+			rt := Transport(roundTripper(func(*http.Request) (*http.Response, error) { return resp, nil }), &rec, Config{})
+			got, err := rt.RoundTrip(request(t, f.dialect))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := io.ReadAll(got.Body); err != broken || !bytes.Equal(body, f.body[:i]) {
+				t.Fatalf("%s cut at %d: the caller got %d bytes and %v", f.file, i, len(body), err)
+			}
+			r := rec.one(t)
+			// Once the model has said why it stopped, the rest is form.
+			if done := len(r.FinishReasons) > 0; r.Partial == done || (r.Err == nil) != done && whole.Err == nil {
+				t.Fatalf("%s cut at %d: %s", f.file, i, golden(r))
+			}
+			if r.Err == broken && r.ErrorType != ErrorCut {
+				t.Fatalf("ErrorType = %q", r.ErrorType)
+			}
+		}
+	}
+}
