@@ -34,13 +34,26 @@ func ConfigFromEnv(cfg Config) (Config, error) {
 		signal *Signal
 		infix  string
 	}{{&cfg.Traces, "TRACES_"}, {&cfg.Metrics, "METRICS_"}, {&cfg.Logs, "LOGS_"}} {
-		own := *s.signal
+		own := s.signal.over(explicit)
 		if err := own.fromEnv(s.infix); err != nil {
 			return cfg, err
 		}
 		s.signal.merge(own, explicit)
 	}
 	return cfg, nil
+}
+
+// over returns s with what the Config sets for all signals, so that no variable
+// is read, or found wrong, that would not be used.
+func (s Signal) over(explicit Config) Signal {
+	set(&s.URL, explicit.Endpoint)
+	if s.Headers == nil {
+		s.Headers = explicit.Headers
+	}
+	set(&s.TLS, explicit.TLS)
+	set(&s.Timeout, explicit.Timeout)
+	set(&s.Compression, explicit.Compression)
+	return s
 }
 
 // merge takes from env what neither s nor the Config sets.

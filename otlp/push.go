@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,10 +102,18 @@ func (p *pusher) stop(ctx context.Context) error {
 	p.once.Do(func() { close(p.quit) })
 	select {
 	case <-p.done:
+		p.e.forget(p)
 		return p.err
 	case <-ctx.Done():
 		return fmt.Errorf("otlp: stop pushing metrics: %w", context.Cause(ctx))
 	}
+}
+
+// forget lets go of a push that has ended: Shutdown need not stop it again.
+func (e *Exporter) forget(p *pusher) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pushers = slices.DeleteFunc(e.pushers, func(x *pusher) bool { return x == p })
 }
 
 // push gathers once. A gatherer may return families and an error: what is there
