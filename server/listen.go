@@ -70,6 +70,15 @@ func serveHTTP(srv *http.Server, l net.Listener) error {
 	return err
 }
 
+// serveGRPC serves until srv is stopped; being stopped, be it before the start,
+// is no error.
+func serveGRPC(srv *grpc.Server, l net.Listener) error {
+	if err := srv.Serve(l); !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
+}
+
 // stopHTTP lets requests end, and ends them when ctx does.
 func stopHTTP(ctx context.Context, srv *http.Server) error {
 	err := srv.Shutdown(ctx)

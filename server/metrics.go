@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -20,7 +21,7 @@ var scrapeLabels = map[string]string{"job": "kaizen"}
 // from spans, what the ledger holds and what the stores take.
 func (s *Server) registerMetrics() (*metrics.Metrics, error) {
 	p := &s.parts
-	m, err := metrics.New(metrics.Config{Registry: p.registry})
+	m, err := metrics.New(metrics.Config{Registry: p.derived})
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
@@ -63,12 +64,14 @@ func watchLedger(m *metrics.Metrics, l *audit.Ledger) {
 	})
 }
 
-// gatherer is the registry, brought up to date first: runs that nobody ended
-// do not stay active for ever just because no span arrives.
+// gatherer gathers both registries, brought up to date first: runs that nobody
+// ended do not stay active for ever just because no span arrives.
 func (p *parts) gatherer() prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		p.deriver.Expire()
-		return p.registry.Gather()
+		own, ownErr := p.registry.Gather()
+		derived, derivedErr := p.derived.Gather()
+		return mergeFamilies(own, derived), errors.Join(ownErr, derivedErr)
 	})
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 
@@ -29,12 +30,16 @@ const (
 
 // parts are what the server is put together from.
 type parts struct {
-	registry *prometheus.Registry
-	ledger   *audit.Ledger
-	metrics  *prom.DB
-	store    *store.Store
-	deriver  *derive.Deriver
-	ingest   *ingest.Server
+	// registry holds what the server says of itself, derived what it derives
+	// from spans. They share families (what was dropped), which one registry
+	// cannot hold twice.
+	registry, derived *prometheus.Registry
+
+	ledger  *audit.Ledger
+	metrics *prom.DB
+	store   *store.Store
+	deriver *derive.Deriver
+	ingest  *ingest.Server
 
 	api, jaeger, ui http.Handler
 
@@ -46,7 +51,7 @@ type parts struct {
 // store, whose new spans become metrics.
 func (s *Server) openParts(context.Context) error {
 	p := &s.parts
-	p.registry = prometheus.NewRegistry()
+	p.registry, p.derived = prometheus.NewRegistry(), prometheus.NewRegistry()
 	if err := s.openStores(); err != nil {
 		return err
 	}
@@ -93,7 +98,7 @@ func (s *Server) openStores() (err error) {
 		Retention:  s.cfg.Retention,
 		Version:    s.cfg.Version,
 		Exemplars:  exemplars,
-		Logger:     s.logger,
+		Logger:     slog.New(quiet{s.logger.Handler()}),
 		Registerer: p.registry,
 	})
 	if err != nil {
@@ -111,4 +116,30 @@ func (s *Server) openStores() (err error) {
 	s.stops.addClose("telemetry", p.store.Close)
 	exemplars.source = derive.Exemplars(p.store, scrapeLabels)
 	return nil
+}
+
+// quiet turns the messages of the metric storage down by one level: it tells
+// at info what only its authors want to know.
+type quiet struct{ slog.Handler }
+
+const oneLevel = slog.LevelInfo - slog.LevelDebug
+
+func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
+	return q.Handler.Enabled(ctx, turnDown(l))
+}
+
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = turnDown(r.Level)
+	return q.Handler.Handle(ctx, r)
+}
+
+func (q quiet) WithAttrs(as []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(as)} }
+func (q quiet) WithGroup(name string) slog.Handler    { return quiet{q.Handler.WithGroup(name)} }
+
+// turnDown leaves warnings and errors as they are.
+func turnDown(l slog.Level) slog.Level {
+	if l >= slog.LevelWarn {
+		return l
+	}
+	return l - oneLevel
 }

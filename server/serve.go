@@ -22,7 +22,7 @@ func (s *Server) serve(ctx context.Context) error {
 	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	g.Go(func() error { return named("page and API", serveHTTP(s.ui.srv, s.ui.listener)) })
 	g.Go(func() error { return named("OTLP over HTTP", serveHTTP(s.otlpHTTP.srv, s.otlpHTTP.listener)) })
-	g.Go(func() error { return named("OTLP over gRPC", s.grpc.Serve(s.grpcListener)) })
+	g.Go(func() error { return named("OTLP over gRPC", serveGRPC(s.grpc, s.grpcListener)) })
 	s.health.phase.CompareAndSwap(int32(phaseStarting), int32(phaseServing))
 	select {
 	case <-ctx.Done():

@@ -111,8 +111,8 @@ func (s *Server) open(ctx context.Context) error {
 }
 
 // dataDirs are the folders that the server itself makes in its directory. The
-// others are made by whoever owns them.
-var dataDirs = []string{"keys"}
+// others are made, owner-only, by the stores that they belong to.
+var dataDirs = []string{keysFolder, metricsFolder}
 
 // makeDataDir creates dir and its own folders, and shuts others out of it.
 func makeDataDir(dir string) error {
