@@ -237,7 +237,7 @@ func TestShutdownWhileTheServerHangs(t *testing.T) {
 	s.say(func(http.ResponseWriter, *http.Request) { <-release })
 	e := newExporter(t, Config{Endpoint: s.URL, SpoolDir: t.TempDir()})
 	emit(e, s.URL, 10)
-	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if err := e.Shutdown(ctx); err != nil {
 		t.Error(err)
