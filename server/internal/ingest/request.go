@@ -93,6 +93,15 @@ func marshal(r marshaler, isJSON bool) ([]byte, error) {
 	return r.MarshalProto()
 }
 
+// allTaken is the answer without a partial success, which must not be set when
+// everything was taken; pdata always writes it.
+func allTaken(isJSON bool) []byte {
+	if isJSON {
+		return []byte("{}")
+	}
+	return nil
+}
+
 type tracesRequest struct{ r ptraceotlp.ExportRequest }
 
 func (t tracesRequest) count() int { return t.r.Traces().SpanCount() }
@@ -102,11 +111,12 @@ func (t tracesRequest) append(ctx context.Context, st Store) (store.Result, erro
 }
 
 func (tracesRequest) response(rejected int64, reason string, isJSON bool) ([]byte, error) {
-	r := ptraceotlp.NewExportResponse()
-	if rejected > 0 {
-		r.PartialSuccess().SetRejectedSpans(rejected)
-		r.PartialSuccess().SetErrorMessage(reason)
+	if rejected == 0 {
+		return allTaken(isJSON), nil
 	}
+	r := ptraceotlp.NewExportResponse()
+	r.PartialSuccess().SetRejectedSpans(rejected)
+	r.PartialSuccess().SetErrorMessage(reason)
 	return marshal(r, isJSON)
 }
 
@@ -119,11 +129,12 @@ func (l logsRequest) append(ctx context.Context, st Store) (store.Result, error)
 }
 
 func (logsRequest) response(rejected int64, reason string, isJSON bool) ([]byte, error) {
-	r := plogotlp.NewExportResponse()
-	if rejected > 0 {
-		r.PartialSuccess().SetRejectedLogRecords(rejected)
-		r.PartialSuccess().SetErrorMessage(reason)
+	if rejected == 0 {
+		return allTaken(isJSON), nil
 	}
+	r := plogotlp.NewExportResponse()
+	r.PartialSuccess().SetRejectedLogRecords(rejected)
+	r.PartialSuccess().SetErrorMessage(reason)
 	return marshal(r, isJSON)
 }
 
@@ -136,10 +147,11 @@ func (m metricsRequest) append(ctx context.Context, st Store) (store.Result, err
 }
 
 func (metricsRequest) response(rejected int64, reason string, isJSON bool) ([]byte, error) {
-	r := pmetricotlp.NewExportResponse()
-	if rejected > 0 {
-		r.PartialSuccess().SetRejectedDataPoints(rejected)
-		r.PartialSuccess().SetErrorMessage(reason)
+	if rejected == 0 {
+		return allTaken(isJSON), nil
 	}
+	r := pmetricotlp.NewExportResponse()
+	r.PartialSuccess().SetRejectedDataPoints(rejected)
+	r.PartialSuccess().SetErrorMessage(reason)
 	return marshal(r, isJSON)
 }
