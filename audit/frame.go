@@ -241,7 +241,7 @@ func parseRingHeader(b []byte) (c chain, err error) {
 		return c, ringDamage(-1, "header is damaged")
 	}
 	if v := binary.LittleEndian.Uint16(b[4:]); v != formatVersion {
-		return c, fmt.Errorf("%s: %w %d", ringName, errVersion, v)
+		return c, ringDamage(-1, fmt.Sprintf("format version %d: damaged, or written by a later version of this program", v))
 	}
 	r := ring{generation: binary.LittleEndian.Uint64(b[16:]), sectionBytes: int64(binary.LittleEndian.Uint64(b[24:]))}
 	if !bytes.Equal(r.header(), b[:ringAlign]) {

@@ -42,9 +42,6 @@ func ledgerJSON(origin, vkey string) []byte {
 	return append(b, "}\n"...)
 }
 
-// errVersion is a ledger of a format that this version does not know.
-var errVersion = errors.New("unknown format version")
-
 // parseLedgerJSON returns the verifier key. Anything but the exact bytes that
 // ledgerJSON gives for it is an error.
 func parseLedgerJSON(b []byte) (vkey string, err error) {
@@ -54,7 +51,7 @@ func parseLedgerJSON(b []byte) (vkey string, err error) {
 	}
 	obj, _ := v.(map[string]any)
 	if n, ok := indexOf(obj["version"]); ok && n > formatVersion && obj["format"] == formatName {
-		return "", fmt.Errorf("%w %d", errVersion, n)
+		return "", fmt.Errorf("format version %d: damaged, or written by a later version of this program", n)
 	}
 	vkey, _ = obj["vkey"].(string)
 	origin, err := originOf(vkey)
@@ -75,9 +72,6 @@ func identity(fsys durable.FS, dir string) (vkey string, c Checkpoint, err error
 		return "", c, err
 	}
 	vkey, err = parseLedgerJSON(b)
-	if errors.Is(err, errVersion) {
-		return "", c, fmt.Errorf("%s: %w", ledgerName, err)
-	}
 	if err != nil {
 		return "", c, &TamperError{Path: ledgerName, Index: -1, Reason: err.Error()}
 	}

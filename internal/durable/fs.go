@@ -136,14 +136,13 @@ func ReadFile(fsys FS, name string, limit int64) (data []byte, err error) {
 }
 
 // MkdirAll makes dir and its missing parents for the owner alone, and syncs
-// each directory that gained an entry. An existing directory is left as it is.
+// each directory that gained an entry. If dir exists it is left as it is, but
+// its entry is synced: it may come from a call that failed half-way.
 func MkdirAll(fsys FS, dir string) error {
 	err := fsys.Mkdir(dir, DirPerm)
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, fs.ErrExist):
 		return fsys.SyncDir(filepath.Dir(dir))
-	case errors.Is(err, fs.ErrExist):
-		return nil
 	case !errors.Is(err, fs.ErrNotExist) || filepath.Dir(dir) == dir:
 		return err
 	}
