@@ -1,0 +1,161 @@
+package kaizen
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kaizen-go/kaizen/price"
+	"github.com/kaizen-go/kaizen/redact"
+)
+
+// Parts is a set of the parts of an [Observer].
+type Parts uint8
+
+// The parts.
+const (
+	Traces Parts = 1 << iota
+	Metrics
+	Logs
+	Audit
+)
+
+// Content says what is recorded of prompts, answers, tool arguments and results.
+type Content uint8
+
+const (
+	// ContentOff records none of it.
+	ContentOff Content = iota
+	// ContentRedacted records it without what [Config.Redact] finds.
+	ContentRedacted
+	// ContentFull records it as it is.
+	ContentFull
+)
+
+// NoSpool as [Config.SpoolDir] keeps nothing on disk while the server is away.
+const NoSpool = "-"
+
+// DefaultMetricsEvery is how often metrics are pushed to the server.
+const DefaultMetricsEvery = 10 * time.Second
+
+// Config tunes an [Observer]. The zero value observes and exports nowhere,
+// unless the environment names a server; each field beyond that is optional.
+type Config struct {
+	// ServiceName names the program. If empty, OTEL_SERVICE_NAME, then the
+	// name of the executable.
+	ServiceName string
+	// ServiceVersion is recorded when set.
+	ServiceVersion string
+
+	// Server is the base URL of a Kaizen server, such as
+	// "http://127.0.0.1:7070": traces, metrics and logs go there over OTLP, and
+	// audit entries too unless AuditDir is set. If empty, KAIZEN_SERVER; if
+	// that is empty too, OTEL_EXPORTER_OTLP_ENDPOINT and its like, which take
+	// no audit entries.
+	Server string
+	// APIKey is sent to Server. If empty, KAIZEN_API_KEY.
+	APIKey string
+	// SpoolDir is where records wait while the server is away. If empty, a
+	// directory in the user's cache; [NoSpool] for none. Processes may share one.
+	SpoolDir string
+	// SpoolBytes bounds the spool of each signal; 256 MiB if zero.
+	SpoolBytes int64
+	// FlushDelay is how long a record may wait for others; 1 s if zero.
+	FlushDelay time.Duration
+	// MetricsEvery is how often metrics are pushed; [DefaultMetricsEvery] if zero.
+	MetricsEvery time.Duration
+
+	// AuditDir keeps the audit ledger in a directory of this process: durable
+	// without a network. If empty, entries go to Server.
+	AuditDir string
+	// DurableAudit makes an operation wait until its audit entry is durable.
+	// Without it entries are queued and are durable some milliseconds later.
+	DurableAudit bool
+
+	// Content is off by default.
+	Content Content
+	// Redact tunes what is never written; all detectors are on by default.
+	Redact redact.Config
+	// Off switches parts off: what they would record is not.
+	Off Parts
+
+	// LogWriter gets the log lines as JSON. If nil, standard error;
+	// io.Discard for none (they still go to the server).
+	LogWriter io.Writer
+	// LogLevel is the lowest level that is written; info by default.
+	LogLevel slog.Level
+
+	// TracerProvider starts the spans instead of one of our own. Where they go
+	// is then the provider's affair.
+	TracerProvider trace.TracerProvider
+	// Registry takes the metrics; one of the observer's own if nil.
+	Registry *prometheus.Registry
+	// Prices override the embedded price book; see [price.Book.With].
+	Prices *price.Book
+	// Attributes describe this process on everything it sends.
+	Attributes []attribute.KeyValue
+	// SetGlobal makes the observer's tracer provider and W3C propagator
+	// OpenTelemetry's global ones, which libraries use that trace by themselves.
+	SetGlobal bool
+	// HTTPClient talks to Server. If nil, one of the observer's own.
+	HTTPClient *http.Client
+	// Logger hears of the observer's own troubles. If nil, nobody does; they
+	// are counted in any case.
+	Logger *slog.Logger
+}
+
+// withDefaults fills what is unset from the environment and the defaults.
+func (c Config) withDefaults() Config {
+	or := func(v *string, others ...string) {
+		for _, o := range others {
+			if *v == "" {
+				*v = o
+			}
+		}
+	}
+	or(&c.ServiceName, os.Getenv("OTEL_SERVICE_NAME"), filepath.Base(os.Args[0]))
+	or(&c.Server, os.Getenv("KAIZEN_SERVER"))
+	or(&c.APIKey, os.Getenv("KAIZEN_API_KEY"))
+	c.Server = strings.TrimRight(c.Server, "/")
+	if c.MetricsEvery <= 0 {
+		c.MetricsEvery = DefaultMetricsEvery
+	}
+	if c.LogWriter == nil {
+		c.LogWriter = os.Stderr
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.SpoolDir == "" {
+		if cache, err := os.UserCacheDir(); err == nil {
+			c.SpoolDir = filepath.Join(cache, "kaizen", "spool")
+		} else {
+			c.Logger.Warn("nothing will wait on disk while the server is away", "error", err)
+		}
+	}
+	if c.SpoolDir == NoSpool {
+		c.SpoolDir = ""
+	}
+	return c
+}
+
+// exports reports whether there is anywhere to send to.
+func (c Config) exports() bool {
+	if c.Server != "" {
+		return true
+	}
+	for _, name := range [...]string{"", "TRACES_", "METRICS_", "LOGS_"} {
+		if os.Getenv("OTEL_EXPORTER_OTLP_"+name+"ENDPOINT") != "" {
+			return true
+		}
+	}
+	return false
+}

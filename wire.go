@@ -1,0 +1,256 @@
+package kaizen
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/genai"
+	"github.com/kaizen-go/kaizen/hook"
+	"github.com/kaizen-go/kaizen/metrics"
+	"github.com/kaizen-go/kaizen/price"
+	"github.com/kaizen-go/kaizen/redact"
+)
+
+// wire is the only place that says which span, samples, log line and audit
+// entry an event becomes. It is the [hook.Recorder] of an [Observer]; its
+// methods run on the caller, so nothing in them waits for a disk or a network
+// unless durable audit was asked for.
+type wire struct {
+	tracer  genai.Tracer
+	metrics *metrics.Metrics
+	log     *slog.Logger
+	audit   *Auditor
+	redact  *redact.Redactor
+	prices  *price.Book
+	content Content
+	self    selfTime
+}
+
+// rule says what the events of one kind become. Each function may be nil.
+type rule struct {
+	// span names the span that starts with the operation.
+	span func(*wire, *hook.Event) genai.Operation
+	// result is what the span learns at the end.
+	result func(*wire, *hook.Event) []attribute.KeyValue
+	// count adds the operation to the metric families.
+	count func(*wire, *hook.Event, metrics.Exemplar)
+	// level and message are of the log line that says that it ended well.
+	level   slog.Level
+	message string
+	// fields are the line's and the entry's own fields, in pairs.
+	fields func(*wire, *hook.Event) []any
+	// action names the audit entry that is written at the end, "" for none;
+	// begun the one that is written at the start.
+	action, begun string
+}
+
+// rules has one rule for each kind of event.
+var rules = [...]rule{
+	hook.KindRun:            {runSpan, runResult, countRun, slog.LevelInfo, "agent run", runFields, "agent_run", "agent_start"},
+	hook.KindIteration:      {iterationSpan, nil, nil, slog.LevelDebug, "iteration", iterationFields, "", ""},
+	hook.KindPlan:           {planSpan, planResult, countPlan, slog.LevelInfo, "plan", planFields, "plan_generate", ""},
+	hook.KindModelCall:      {modelSpan, modelResult, countModel, slog.LevelInfo, "model call", modelFields, "model_call", ""},
+	hook.KindTool:           {toolSpan, toolResult, countTool, slog.LevelInfo, "tool call", toolFields, "tool_execute", ""},
+	hook.KindMemoryLoad:     {memoryLoadSpan, memoryLoadResult, countMemory, slog.LevelDebug, "memory load", memoryFields, "memory_load", ""},
+	hook.KindMemorySave:     {memorySaveSpan, nil, countMemory, slog.LevelDebug, "memory save", memoryFields, "memory_save", ""},
+	hook.KindCheckpointSave: {checkpointSaveSpan, checkpointResult, countCheckpoint, slog.LevelInfo, "checkpoint save", checkpointFields, "checkpoint_save", ""},
+	hook.KindCheckpointLoad: {checkpointLoadSpan, checkpointResult, countCheckpoint, slog.LevelInfo, "checkpoint load", checkpointFields, "checkpoint_load", ""},
+	hook.KindPermission:     {permissionSpan, permissionResult, countPermission, slog.LevelInfo, "permission check", permissionFields, "permission_check", ""},
+	hook.KindInterrupt:      {interruptSpan, nil, countInterrupt, slog.LevelWarn, "interrupt", interruptFields, "interrupt_triggered", ""},
+	hook.KindSpecialist:     {specialistSpan, nil, nil, slog.LevelDebug, "specialist", specialistFields, "specialist_invoke", ""},
+	hook.KindHandoff:        {handoffSpan, nil, countHandoff, slog.LevelInfo, "handoff", handoffFields, "handoff", ""},
+	hook.KindError:          {errorSpan, nil, nil, slog.LevelError, "error", errorFields, "error", ""},
+	hook.KindGuard:          {guardSpan, nil, countGuard, slog.LevelWarn, "guard", guardFields, "guard_action", ""},
+}
+
+// Start implements [hook.Recorder]: the operation's span begins.
+func (w *wire) Start(ctx context.Context, e *hook.Event) context.Context {
+	t := w.self.start()
+	r := &rules[e.Kind()]
+	op := r.span(w, e)
+	op.Start = e.Start
+	op.Attributes = append(op.Attributes, identity(e)...)
+	ctx, span := w.tracer.Start(ctx, op)
+	t = w.self.add(signalTraces, t)
+	if e.Kind() == hook.KindRun {
+		w.metrics.Shift(metrics.AgentsActive, 1, e.Run.AgentName)
+		t = w.self.add(signalMetrics, t)
+	}
+	if r.begun != "" {
+		w.audit.note(ctx, w.entry(e, r.begun, audit.Success, span.SpanContext()))
+		w.self.add(signalAudit, t)
+	}
+	return ctx
+}
+
+// End implements [hook.Recorder]: the operation's span ends, and it is counted,
+// logged and entered in the ledger, all under the ids of that span.
+func (w *wire) End(ctx context.Context, e *hook.Event) {
+	t := w.self.start()
+	r := &rules[e.Kind()]
+	span := trace.SpanFromContext(ctx)
+	if call, ok := e.Payload.(*hook.ModelCall); ok {
+		w.price(call, e)
+	}
+	out := w.outcome(e)
+	if r.result != nil {
+		out.Attributes = r.result(w, e)
+	}
+	genai.End(span, out)
+	t = w.self.add(signalTraces, t)
+
+	if r.count != nil {
+		r.count(w, e, exemplarOf(span.SpanContext(), e.Time))
+	}
+	w.countEnd(e)
+	t = w.self.add(signalMetrics, t)
+
+	w.line(ctx, r, e, out)
+	t = w.self.add(signalLogs, t)
+
+	if r.action != "" {
+		w.audit.note(ctx, w.entry(e, auditAction(r, e), auditResult(e.Status), span.SpanContext()))
+		w.self.add(signalAudit, t)
+	}
+}
+
+// identity returns the attributes that every span of a run carries.
+func identity(e *hook.Event) []attribute.KeyValue {
+	kvs := make([]attribute.KeyValue, 0, 8)
+	kvs = append(kvs, genai.Kind.String(spanKind(e.Kind())))
+	for _, id := range [...]struct {
+		key   attribute.Key
+		value string
+	}{
+		{genai.AgentName, e.Run.AgentName},
+		{genai.AgentID, e.Run.AgentID},
+		{genai.RunID, e.Run.RunID},
+		{genai.ParentRunID, e.Run.ParentRunID},
+		{genai.ConversationID, e.Run.SessionID},
+		{genai.UserID, e.Run.UserID},
+	} {
+		if id.value != "" {
+			kvs = append(kvs, id.key.String(id.value))
+		}
+	}
+	return kvs
+}
+
+// outcome says how the operation ended, free of secrets.
+func (w *wire) outcome(e *hook.Event) genai.Outcome {
+	out := genai.Outcome{Time: e.Time, Status: string(e.Status)}
+	if e.Err == nil {
+		return out
+	}
+	out.ErrorType = errorType(e.Err)
+	if call, ok := e.Payload.(*hook.ModelCall); ok && call.ErrorType != "" && e.Status == hook.Failed {
+		out.ErrorType = call.ErrorType
+	}
+	out.Message = w.redact.String(e.Err.Error())
+	out.Stack = w.redact.String(stackOf(e.Err))
+	return out
+}
+
+// price fills in what the call cost, where that is known.
+func (w *wire) price(c *hook.ModelCall, e *hook.Event) {
+	if !c.HasUsage || c.Priced {
+		return
+	}
+	for _, model := range [...]string{c.ResponseModel, c.Model} {
+		if model == "" {
+			continue
+		}
+		if cost, ok := w.prices.Cost(c.Provider, model, e.Start, c.Usage); ok {
+			c.CostNanoUSD, c.Priced = cost.NanoUSD, true
+			c.PriceTable, c.PriceRule = cost.Table, cost.Rule
+			return
+		}
+	}
+}
+
+// unpriced reports whether a call cost something that is not known. A call that
+// was refused or failed before an answer began is charged by no provider.
+func unpriced(c *hook.ModelCall, status hook.Status) bool {
+	return !c.Priced && (status == hook.OK || c.Partial)
+}
+
+// line writes the log line that says how the operation ended.
+func (w *wire) line(ctx context.Context, r *rule, e *hook.Event, out genai.Outcome) {
+	level, message := r.level, r.message
+	switch e.Status {
+	case hook.Failed:
+		level, message = slog.LevelError, message+" failed"
+	case hook.Denied, hook.Cancelled:
+		level, message = slog.LevelWarn, message+" "+string(e.Status)
+	}
+	if !w.log.Enabled(ctx, level) {
+		return
+	}
+	fields := r.fields(w, e)
+	fields = append(fields, "status", string(e.Status), "duration_ms", float64(e.Duration())/float64(time.Millisecond))
+	if out.Message != "" {
+		fields = append(fields, "error", out.Message, "error_type", out.ErrorType)
+	}
+	w.log.Log(ctx, level, message, fields...)
+}
+
+// entry is the audit entry of an event, under the ids of its span.
+func (w *wire) entry(e *hook.Event, action string, result audit.Result, sc trace.SpanContext) audit.Entry {
+	details := make(map[string]any, 8)
+	fields := rules[e.Kind()].fields(w, e)
+	for i := 0; i+1 < len(fields); i += 2 {
+		details[fields[i].(string)] = fields[i+1]
+	}
+	severity := "info"
+	if e.Phase == hook.End {
+		details["duration_ms"] = float64(e.Duration()) / float64(time.Millisecond)
+		if e.Err != nil {
+			details["error"] = w.redact.String(e.Err.Error())
+			severity = "warning"
+		}
+	}
+	entry := audit.Entry{
+		Time: e.Time, AgentID: e.Run.AgentID, Action: action, Result: result, Details: details,
+		UserID: e.Run.UserID, SessionID: e.Run.SessionID, RunID: e.Run.RunID, Severity: severity,
+	}
+	if sc.IsValid() {
+		entry.TraceID, entry.SpanID = sc.TraceID().String(), sc.SpanID().String()
+	}
+	return entry
+}
+
+// auditAction names the entry; a permission's names the answer, as auditors
+// look for those.
+func auditAction(r *rule, e *hook.Event) string {
+	if p, ok := e.Payload.(*hook.Permission); ok {
+		switch p.Decision {
+		case "allow":
+			return "permission_grant"
+		case "deny":
+			return "permission_deny"
+		}
+	}
+	return r.action
+}
+
+func auditResult(s hook.Status) audit.Result {
+	switch s {
+	case hook.OK:
+		return audit.Success
+	case hook.Denied:
+		return audit.Denied
+	}
+	return audit.Failure
+}
+
+func exemplarOf(sc trace.SpanContext, at time.Time) metrics.Exemplar {
+	if !sc.IsSampled() {
+		return metrics.Exemplar{}
+	}
+	return metrics.Exemplar{TraceID: sc.TraceID(), SpanID: sc.SpanID(), UnixNano: at.UnixNano()}
+}
