@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/server"
 )
 
 func newAudit() *cobra.Command {
@@ -43,8 +44,10 @@ type entry struct {
 	json []byte
 }
 
-// openLedger opens the ledger of src.
-func openLedger(src *source) (ledger, error) {
+// openLedger opens the ledger of src. A server that holds the directory is
+// asked, since it knows the entries of this moment; if it does not answer, or
+// wants a key that is not at hand, the files are read.
+func openLedger(ctx context.Context, src *source) (ledger, error) {
 	src.settle()
 	if src.server != "" {
 		c, err := newClient(src.server)
@@ -58,6 +61,9 @@ func openLedger(src *source) (ledger, error) {
 			return nil, err
 		}
 	}
+	if l, ok := heldLedger(ctx, src.data); ok {
+		return l, nil
+	}
 	dir, err := ledgerDir(src.data)
 	if err != nil {
 		return nil, err
@@ -67,6 +73,23 @@ func openLedger(src *source) (ledger, error) {
 		return nil, err
 	}
 	return dirLedger{r}, nil
+}
+
+// heldLedger returns the ledger of the server that holds dir, if it answers.
+func heldLedger(ctx context.Context, dir string) (ledger, bool) {
+	holder, held, err := server.FindHolder(dir)
+	if err != nil || !held || holder.UI == "" {
+		return nil, false
+	}
+	c, err := newClient(holder.UI)
+	if err != nil {
+		return nil, false
+	}
+	l := apiLedger{c}
+	if _, err := l.size(ctx); err != nil {
+		return nil, false
+	}
+	return l, true
 }
 
 // openReader opens the ledger in dir, telling a damaged one (1) from one that
@@ -250,8 +273,8 @@ func (f *entryFilter) query(now time.Time) (audit.Query, error) {
 }
 
 // withLedger opens the ledger of src, runs do and closes it.
-func withLedger(src *source, do func(ledger) error) error {
-	l, err := openLedger(src)
+func withLedger(ctx context.Context, src *source, do func(ledger) error) error {
+	l, err := openLedger(ctx, src)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ ledger's public key.`,
 		if err != nil || index < 0 {
 			return usage(fmt.Errorf("index %q is not a number from 0", args[0]), "kaizen audit query shows the index of each entry")
 		}
-		return withLedger(src, func(l ledger) error {
+		return withLedger(cmd.Context(), src, func(l ledger) error {
 			text, err := l.proof(cmd.Context(), index)
 			if err != nil {
 				return err

@@ -38,7 +38,7 @@ line. With --count it prints their number alone.`,
 			return err
 		}
 		q.Limit = limit
-		return withLedger(src, func(l ledger) error {
+		return withLedger(cmd.Context(), src, func(l ledger) error {
 			if onlyCount {
 				return printCount(cmd.Context(), cmd.OutOrStdout(), l, q, asJSON)
 			}

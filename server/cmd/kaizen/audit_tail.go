@@ -35,7 +35,7 @@ needs no server.`,
 		if err != nil {
 			return err
 		}
-		return withLedger(src, func(l ledger) error {
+		return withLedger(cmd.Context(), src, func(l ledger) error {
 			return ended(cmd.Context(), tailEntries(cmd.Context(), cmd.OutOrStdout(), l, q, last, asJSON))
 		})
 	}

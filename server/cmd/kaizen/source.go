@@ -87,24 +87,34 @@ func (s *source) checkDir() error {
 	return nil
 }
 
+// ledgerFiles are what a ledger's directory holds. A directory with none of
+// them is no ledger; one that lacks some was damaged, which is for verify to say.
+var ledgerFiles = []string{"ledger.json", "checkpoint", "ring", "seg"}
+
 // ledgerDir returns the ledger's directory in dir, which may be a data
 // directory or the ledger's own.
 func ledgerDir(dir string) (string, error) {
+	const advice = "name a data directory, or a ledger's own"
 	info, err := os.Stat(dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", environment(fmt.Errorf("no directory %s", dir), "name a data directory, or a ledger's own")
+		return "", environment(fmt.Errorf("no directory %s", dir), advice)
 	}
 	if err != nil {
 		return "", environment(err, "")
 	}
 	if !info.IsDir() {
-		return "", environment(fmt.Errorf("%s is not a directory", dir), "name a data directory, or a ledger's own")
+		return "", environment(fmt.Errorf("%s is not a directory", dir), advice)
 	}
-	inner := filepath.Join(dir, "audit")
-	if info, err := os.Stat(inner); err == nil && info.IsDir() {
-		return inner, nil
+	for _, d := range []string{filepath.Join(dir, "audit"), dir} {
+		for _, name := range ledgerFiles {
+			if _, err := os.Stat(filepath.Join(d, name)); err == nil {
+				return d, nil
+			} else if !errors.Is(err, os.ErrNotExist) {
+				return "", environment(err, "run it as the user that owns the ledger")
+			}
+		}
 	}
-	return dir, nil
+	return "", environment(fmt.Errorf("no ledger in %s", dir), advice)
 }
 
 // isURL reports whether s names a server rather than a path.
