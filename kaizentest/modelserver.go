@@ -92,7 +92,8 @@ type Reply struct {
 	Text      string
 	ToolCalls []ToolCall
 	// Usage is what the answer bills. If zero, it is derived from the lengths
-	// of the texts: a token for each 4 bytes begun.
+	// of the texts: a token for each 4 bytes begun. What a format cannot say is
+	// not billed: OpenAI's know no CacheWrite1h, embeddings nothing but Input.
 	Usage price.Usage
 	// Status is the HTTP status; 0 means 200. From 400 on, the answer is an
 	// error body as the provider sends it, with ErrorMessage.

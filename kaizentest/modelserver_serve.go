@@ -228,6 +228,20 @@ func (a *answer) complete() {
 	if a.Usage == (price.Usage{}) {
 		a.Usage = derivedUsage(a)
 	}
+	a.sayable()
+}
+
+// sayable leaves out what the format has no words for, so that nothing is
+// billed that the client cannot know of.
+func (a *answer) sayable() {
+	if a.req.Dialect == "anthropic.messages" {
+		return
+	}
+	a.Usage.CacheWrite1h = 0
+	if a.req.Dialect == "openai.embeddings" {
+		a.ToolCalls = nil
+		a.Usage = price.Usage{Input: a.Usage.Input + a.Usage.CacheRead + a.Usage.CacheWrite}
+	}
 }
 
 // derivedUsage is a token for each 4 bytes begun of what was said.

@@ -61,23 +61,20 @@ func (chatReader) event(a *answer, d doc) {
 	if a.res.ResponseID == "" || a.res.ResponseModel == "" || d.cut() {
 		a.identify(d.get("id"), d.get("model"), d.get("service_tier"))
 	}
-	if d.cut() || bytes.Contains(d.raw, keyUsage) {
+	if d.cut() || hasValue(d.raw, keyUsage, '{') {
 		if u, ok := openAIUsage(d.get("usage")); ok {
 			a.setUsage(u)
 		}
 	}
-	if d.cut() || bytes.Contains(d.raw, keyError) {
+	if d.cut() || hasValue(d.raw, keyError, '{') || hasValue(d.raw, keyError, '"') {
 		a.fail(d.get("error"))
 	}
 	if d.cut() {
 		a.res.Truncated = true
 		return
 	}
-	if a.content || bytes.Contains(d.raw, keyToolCalls) || hasString(d.raw, keyFinish) {
-		for _, c := range d.get("choices").Array() {
-			a.chatMessage(c.Get("index").Int(), c.Get("delta"))
-			a.finish(c.Get("index").Int(), c.Get("finish_reason").Str)
-		}
+	if a.content || hasValue(d.raw, keyToolCalls, '[') || hasValue(d.raw, keyFinish, '"') {
+		a.chatChoices(d.get("choices"))
 	}
 }
 
@@ -88,43 +85,65 @@ func (chatReader) whole(a *answer, d doc) {
 	}
 	a.fail(d.get("error"))
 	a.res.Truncated = a.res.Truncated || d.cut()
-	for _, c := range d.get("choices").Array() {
-		a.chatMessage(c.Get("index").Int(), c.Get("message"))
-		a.finish(c.Get("index").Int(), c.Get("finish_reason").Str)
-	}
+	a.chatChoices(d.get("choices"))
+}
+
+// chatChoices reads choices, whole or in pieces, in one pass over each.
+func (a *answer) chatChoices(choices gjson.Result) {
+	choices.ForEach(func(_, c gjson.Result) bool {
+		var index, finish, message gjson.Result
+		c.ForEach(func(k, v gjson.Result) bool {
+			switch k.Str {
+			case "index":
+				index = v
+			case "finish_reason":
+				finish = v
+			case "message", "delta":
+				message = v
+			}
+			return true
+		})
+		a.chatMessage(index.Int(), message)
+		a.finish(index.Int(), finish.Str)
+		return true
+	})
 }
 
 // chatMessage reads a message, or a piece of one.
 func (a *answer) chatMessage(index int64, m gjson.Result) {
-	if a.content {
-		reasoning := m.Get("reasoning_content")
-		if reasoning.Type != gjson.String {
-			reasoning = m.Get("reasoning")
+	m.ForEach(func(k, v gjson.Result) bool {
+		switch k.Str {
+		case "reasoning_content", "reasoning": // DeepSeek and others; OpenRouter and others
+			a.text(index, partKey{kind: "reasoning"}, v.Str)
+		case "content":
+			a.text(index, partKey{kind: "text"}, v.Str)
+		case "refusal":
+			a.text(index, partKey{kind: "refusal"}, v.Str)
+		case "tool_calls":
+			for i, c := range v.Array() {
+				a.chatToolCall(index, int64(i), c)
+			}
 		}
-		if reasoning.Type == gjson.String {
-			a.text(index, partKey{kind: "reasoning"}, reasoning.Str)
-		}
-		a.text(index, partKey{kind: "text"}, m.Get("content").Str)
-		a.text(index, partKey{kind: "refusal"}, m.Get("refusal").Str)
+		return true
+	})
+}
+
+func (a *answer) chatToolCall(index, at int64, c gjson.Result) {
+	if n := c.Get("index"); n.Exists() {
+		at = n.Int()
 	}
-	for i, c := range m.Get("tool_calls").Array() {
-		at := int64(i)
-		if n := c.Get("index"); n.Exists() {
-			at = n.Int()
-		}
-		key := partKey{kind: "tool_call", a: at}
-		a.tool(index, key, c.Get("id").Str, c.Get("function.name").Str)
-		a.text(index, key, c.Get("function.arguments").Str)
-		if custom := c.Get("custom"); custom.Exists() {
-			a.tool(index, key, "", custom.Get("name").Str)
-			a.text(index, key, custom.Get("input").Str)
-		}
+	key := partKey{kind: "tool_call", a: at}
+	a.tool(index, key, c.Get("id").Str, c.Get("function.name").Str)
+	a.text(index, key, c.Get("function.arguments").Str)
+	if custom := c.Get("custom"); custom.Exists() {
+		a.tool(index, key, "", custom.Get("name").Str)
+		a.text(index, key, custom.Get("input").Str)
 	}
 }
 
-// hasString reports whether the key is there with a string for its value. It
-// can be wrong where a text holds the key; then the caller looks in vain.
-func hasString(raw, key []byte) bool {
+// hasValue reports whether the key is there with a value that begins with c.
+// It can be wrong where a text holds the key; then the caller looks in vain.
+func hasValue(raw, key []byte, c byte) bool {
 	for {
 		i := bytes.Index(raw, key)
 		if i < 0 {
@@ -132,7 +151,7 @@ func hasString(raw, key []byte) bool {
 		}
 		raw = bytes.TrimLeft(raw[i+len(key):], jsonSpace)
 		if len(raw) > 0 && raw[0] == ':' {
-			if v := bytes.TrimLeft(raw[1:], jsonSpace); len(v) > 0 && v[0] == '"' {
+			if v := bytes.TrimLeft(raw[1:], jsonSpace); len(v) > 0 && v[0] == c {
 				return true
 			}
 		}

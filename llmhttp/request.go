@@ -55,8 +55,8 @@ func (t *transport) call(req *http.Request, d *dialect, a ahead) (Call, bool) {
 	known := price.Default().ProviderForHost(req.URL.Hostname())
 	fields := a.scan
 	// A body that is compressed, not read or longer than what is read ahead
-	// does not show its fields: then a known host decides.
-	if !d.fits(fields.noted) && (fields.done || known == "") {
+	// does not show its fields: then a known host decides. An empty one is no call.
+	if fields.mode == scanStart || !d.fits(fields.noted) && (fields.done || known == "") {
 		return Call{}, false
 	}
 	get := func(name string) gjson.Result { return gjson.ParseBytes(fields.found[name]) }

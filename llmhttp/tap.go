@@ -180,7 +180,7 @@ func (t *tap) saw(b []byte, err error) {
 func (t *tap) take(b []byte) (caught any) {
 	defer func() {
 		if caught = recover(); caught != nil {
-			t.decoded, t.inflate = func([]byte) {}, nil
+			t.decoded, t.inflate, t.events, t.whole = func([]byte) {}, nil, nil, nil
 		}
 	}()
 	if t.inflate != nil {

@@ -192,7 +192,7 @@ func readAhead(req *http.Request, cfg Config) ahead {
 	limit := max(readAheadBytes, keep+1)
 	head, err := io.ReadAll(io.LimitReader(req.Body, int64(limit)))
 	a.scan.write(head)
-	if keep > 0 && len(head) < limit && err == nil {
+	if keep > 0 && len(head) <= keep && err == nil {
 		a.all = head
 	}
 	a.body = &restored{head: head, err: err, ReadCloser: req.Body}
