@@ -161,18 +161,25 @@ func (sc *scan) ssn(i int) (finding, bool) {
 		return finding{}, false
 	}
 	s := sc.s[i:]
-	var digits string
-	var n int
-	if sep := s[3]; (sep == '-' || sep == ' ') && len(s) >= 11 && s[6] == sep {
-		digits, n = s[:3]+s[4:6]+s[7:11], 11
-		if sep == ' ' && !sc.afterSSN(i) {
+	sep, n := s[3], 11
+	var digits [9]byte
+	switch {
+	case sep == '-' || sep == ' ':
+		if len(s) < n || s[6] != sep {
 			return finding{}, false
 		}
-	} else if digits, n = s[:9], 9; !allDigits(digits) || !sc.afterSSN(i) {
+		copy(digits[:3], s)
+		copy(digits[3:5], s[4:])
+		copy(digits[5:], s[7:11])
+	default:
+		n = copy(digits[:], s)
+	}
+	text := string(digits[:])
+	if !allDigits(text) || sep != '-' && !sc.afterSSN(i) {
 		return finding{}, false
 	}
-	area := digits[:3]
-	issued := allDigits(digits) && area != "000" && area != "666" && digits[0] != '9' && digits[3:5] != "00" && digits[5:] != "0000"
+	area := text[:3]
+	issued := area != "000" && area != "666" && text[0] != '9' && text[3:5] != "00" && text[5:] != "0000"
 	if !issued || !sc.edge(i+n) {
 		return finding{}, false
 	}

@@ -174,29 +174,40 @@ type scan struct {
 
 // Classes of bytes at which something can be found.
 const (
-	atWord   = 1 << iota // a letter that begins a key, token or IBAN
-	atDigit              // a digit: card, SSN, phone, address
-	atSign               // @
-	atAssign             // = and :
-	atPhone              // + and (
-	atDash               // -
+	atWord   = 1 + iota // a letter: key, token, IBAN
+	atDigit             // a digit: card, SSN, phone, address
+	atSign              // @
+	atAssign            // = and :
+	atPhone             // + and (
+	atDash              // -
 )
 
 var class = func() (t [256]uint8) {
 	for c := '0'; c <= '9'; c++ {
 		t[c] = atDigit
 	}
-	for c := 'A'; c <= 'Z'; c++ { // IBAN
-		t[c] = atWord
+	for c := 'A'; c <= 'Z'; c++ {
+		t[c], t[c|0x20] = atWord, atWord
 	}
-	for c := range keyRules {
-		if len(keyRules[c]) > 0 {
-			t[c] |= atWord
-		}
-	}
-	t['b'], t['e'] = t['b']|atWord, t['e']|atWord // bearer, JWT
 	t['@'], t['='], t[':'] = atSign, atAssign, atAssign
 	t['+'], t['('], t['-'] = atPhone, atPhone, atDash
+	return t
+}()
+
+// pairs tells for each first letter which second ones anything can begin with:
+// bit second&63. It spares most words a look at the rules.
+var pairs = func() (t [256]uint64) {
+	for c := 'A'; c <= 'Z'; c++ { // IBAN
+		for second := 'A'; second <= 'Z'; second++ {
+			t[c] |= 1 << (second & 63)
+		}
+	}
+	for _, rule := range keyTable {
+		t[rule.prefix[0]] |= 1 << (rule.prefix[1] & 63)
+	}
+	for _, pair := range []string{"ey", "be", "Be", "BE", "Ba"} { // JWT, Bearer, Basic
+		t[pair[0]] |= 1 << (pair[1] & 63)
+	}
 	return t
 }()
 
@@ -213,6 +224,11 @@ func (r *Redactor) pass(s string, seen func(finding)) (string, bool) {
 		f, ok := sc.at(i, c)
 		if !ok {
 			i++
+			if c <= atDigit { // nothing begins within a word
+				for i < len(s) && isAlnum[s[i]] {
+					i++
+				}
+			}
 			continue
 		}
 		if seen != nil {
@@ -231,18 +247,16 @@ func (r *Redactor) pass(s string, seen func(finding)) (string, bool) {
 	return string(append(out, s[sc.done:]...)), true
 }
 
-// at looks for a finding at the byte at i, which is of class c.
+// at looks for a finding at the byte at i, which is of class c. A letter or
+// digit is the first of its word, or follows a finding.
 func (sc *scan) at(i int, c uint8) (finding, bool) {
 	switch c {
 	case atWord:
-		if isAlnum[sc.prev(i)] {
+		if pairs[sc.s[i]]&(1<<(sc.byteAt(i+1)&63)) == 0 {
 			return finding{}, false
 		}
 		return sc.word(i)
 	case atDigit:
-		if isAlnum[sc.prev(i)] {
-			return finding{}, false
-		}
 		return sc.number(i)
 	case atSign:
 		return sc.email(i)
