@@ -1,0 +1,533 @@
+package agentlog
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/kaizen-go/kaizen/redact"
+)
+
+// maxDepth bounds nested groups.
+const maxDepth = 32
+
+// ecsVersion is the schema that FormatECS follows.
+const ecsVersion = "8.17.0"
+
+// encoder builds one line. Encoders are pooled: buf, record and the date of
+// the last second are used again.
+type encoder struct {
+	buf      []byte
+	record   Record
+	red      *redact.Redactor
+	maxValue int
+	text     bool
+	depth    int
+
+	second int64 // of date
+	date   [20]byte
+}
+
+var encoders = sync.Pool{New: func() any { return &encoder{buf: make([]byte, 0, 1024), second: math.MinInt64} }}
+
+func (l *Logs) encoder() *encoder {
+	e := encoders.Get().(*encoder)
+	e.buf = e.buf[:0]
+	e.red, e.maxValue, e.text, e.depth = l.red, l.cfg.MaxValueBytes, l.cfg.Format == FormatText, 0
+	return e
+}
+
+func (l *Logs) release(e *encoder) {
+	if cap(e.buf) > maxPooledBytes {
+		return
+	}
+	clear(e.record.Attrs[:cap(e.record.Attrs)])
+	e.record, e.red = Record{Attrs: e.record.Attrs[:0]}, nil
+	encoders.Put(e)
+}
+
+// fieldNames are the names of the parts of a line in one format, as they are
+// written in front of the value.
+type fieldNames struct {
+	time, level, message, logger, trace, span, agent, session, run, user, context string
+}
+
+var names = [...]fieldNames{
+	FormatJSON: {
+		time: `"timestamp":"`, level: `"level":"`, message: `"message":`, logger: `,"logger":`, trace: `,"trace_id":`, span: `,"span_id":`,
+		agent: `,"agent_id":`, session: `,"session_id":`, run: `,"run_id":`, user: `,"user_id":`, context: `,"context":{`,
+	},
+	FormatECS: {
+		time: `"@timestamp":"`, level: `"log.level":"`, message: `"ecs.version":"` + ecsVersion + `","message":`, logger: `,"log.logger":`,
+		trace: `,"trace.id":`, span: `,"span.id":`, agent: `,"gen_ai.agent.id":`, session: `,"gen_ai.conversation.id":`,
+		run: `,"kaizen.run.id":`, user: `,"user.id":`, context: `,"kaizen.context":{`,
+	},
+}
+
+// head writes everything before the context. found holds the ids that are
+// texts; trace and span of the record win where it has them.
+func (e *encoder) head(format Format, r *Record, found *ids) {
+	if e.text {
+		e.headText(r, found)
+		return
+	}
+	n := &names[format]
+	e.buf = append(e.buf, '{')
+	if !r.Time.IsZero() {
+		e.buf = append(e.buf, n.time...)
+		e.time(r.Time)
+		e.buf = append(e.buf, '"', ',')
+	}
+	e.buf = append(e.buf, n.level...)
+	e.buf = append(e.buf, LevelName(r.Level)...)
+	e.buf = append(e.buf, '"', ',')
+	e.buf = append(e.buf, n.message...)
+	e.string(r.Message)
+	e.named(n.logger, r.Logger)
+	e.hex(n.trace, r.TraceID[:], found.trace)
+	e.hex(n.span, r.SpanID[:], found.span)
+	e.named(n.agent, found.agent)
+	e.named(n.session, found.session)
+	e.named(n.run, found.run)
+	e.named(n.user, found.user)
+}
+
+func (e *encoder) named(name, value string) {
+	if value != "" {
+		e.buf = append(e.buf, name...)
+		e.string(value)
+	}
+}
+
+// hex writes an id, or the text that stands for it where it is no valid one.
+func (e *encoder) hex(name string, id []byte, text string) {
+	if text != "" {
+		e.named(name, e.clean(text))
+		return
+	}
+	if allZero(id) {
+		return
+	}
+	e.buf = append(e.buf, name...)
+	e.buf = append(e.buf, '"')
+	e.buf = hex.AppendEncode(e.buf, id)
+	e.buf = append(e.buf, '"')
+}
+
+func allZero(id []byte) bool {
+	for _, b := range id {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// headText writes "2026-01-02T15:04:05.123456789Z INFO planner: message id=…".
+func (e *encoder) headText(r *Record, found *ids) {
+	if !r.Time.IsZero() {
+		e.time(r.Time)
+		e.buf = append(e.buf, ' ')
+	}
+	e.buf = append(e.buf, strings.ToUpper(LevelName(r.Level))...)
+	e.buf = append(e.buf, ' ')
+	if r.Logger != "" {
+		e.plain(r.Logger)
+		e.buf = append(e.buf, ": "...)
+	}
+	e.plain(r.Message)
+	trace, span := found.trace, found.span
+	if trace == "" && r.TraceID.IsValid() {
+		trace = r.TraceID.String()
+	}
+	if span == "" && r.SpanID.IsValid() {
+		span = r.SpanID.String()
+	}
+	for _, id := range [...]struct{ name, value string }{
+		{"trace_id", trace}, {"span_id", span}, {"agent_id", found.agent}, {"session_id", found.session}, {"run_id", found.run}, {"user_id", found.user},
+	} {
+		if id.value != "" {
+			e.buf = append(e.buf, ' ')
+			e.buf = append(e.buf, id.name...)
+			e.buf = append(e.buf, '=')
+			e.word(e.clean(id.value))
+		}
+	}
+}
+
+func (e *encoder) openContext(format Format) {
+	if !e.text {
+		e.buf = append(e.buf, names[format].context...)
+	}
+}
+
+func (e *encoder) closeContext(Format) {
+	if !e.text {
+		e.buf = append(e.buf, '}')
+	}
+}
+
+func (e *encoder) tail(Format) {
+	if !e.text {
+		e.buf = append(e.buf, '}')
+	}
+	e.buf = append(e.buf, '\n')
+}
+
+// openGroups writes the beginning of groups, and reports whether there were any.
+func (e *encoder) openGroups(groups []string) bool {
+	if !e.text {
+		for _, g := range groups {
+			e.comma()
+			e.string(g)
+			e.buf = append(e.buf, ':', '{')
+		}
+	}
+	return len(groups) > 0
+}
+
+func (e *encoder) closeGroups(n int) {
+	if !e.text {
+		for range n {
+			e.buf = append(e.buf, '}')
+		}
+	}
+}
+
+// comma separates members of an object.
+func (e *encoder) comma() {
+	if n := len(e.buf); !e.text && n > 0 && e.buf[n-1] != '{' {
+		e.buf = append(e.buf, ',')
+	}
+}
+
+// attr writes one attribute with a comma before it where one is needed. It
+// reports whether it wrote anything: empty attributes and groups are left out.
+func (e *encoder) attr(a slog.Attr, prefix string) bool {
+	v := a.Value
+	if v.Kind() == slog.KindLogValuer {
+		v = v.Resolve()
+	}
+	if v.Kind() == slog.KindGroup {
+		return e.group(a.Key, v.Group(), prefix)
+	}
+	if a.Key == "" && v.Kind() == slog.KindAny && v.Any() == nil {
+		return false
+	}
+	telling := e.red != nil && e.red.Field(a.Key)
+	if telling || v.Kind() == slog.KindAny && e.red != nil {
+		v = e.red.Attr(slog.Attr{Key: a.Key, Value: v}).Value
+		if v.Kind() == slog.KindGroup {
+			return e.group(a.Key, v.Group(), prefix)
+		}
+		telling = true // redacted by now
+	}
+	e.key(a.Key, prefix)
+	e.value(v, telling)
+	return true
+}
+
+func (e *encoder) key(key, prefix string) {
+	if e.text {
+		e.buf = append(e.buf, ' ')
+		e.word(prefix + key)
+		e.buf = append(e.buf, '=')
+		return
+	}
+	e.comma()
+	e.string(key)
+	e.buf = append(e.buf, ':')
+}
+
+func (e *encoder) group(key string, members []slog.Attr, prefix string) bool {
+	if len(members) == 0 || e.depth >= maxDepth {
+		return false
+	}
+	if key != "" && e.red != nil && e.red.Field(key) {
+		e.key(key, prefix)
+		e.value(slog.StringValue(redact.Field.Marker()), true)
+		return true
+	}
+	mark := len(e.buf)
+	if key != "" {
+		if e.text {
+			prefix += key + "."
+		} else {
+			e.key(key, prefix)
+			e.buf = append(e.buf, '{')
+		}
+	}
+	e.depth++
+	wrote := false
+	for _, m := range members {
+		wrote = e.attr(m, prefix) || wrote
+	}
+	e.depth--
+	if !wrote {
+		e.buf = e.buf[:mark]
+		return false
+	}
+	if key != "" {
+		e.closeGroups(1)
+	}
+	return true
+}
+
+// value writes a value; redacted says that this has been done.
+func (e *encoder) value(v slog.Value, redacted bool) {
+	switch v.Kind() {
+	case slog.KindString:
+		s := v.String()
+		if redacted {
+			s = e.cut(s)
+		} else {
+			s = e.clean(s)
+		}
+		e.string(s)
+	case slog.KindInt64:
+		e.buf = strconv.AppendInt(e.buf, v.Int64(), 10)
+	case slog.KindUint64:
+		e.buf = strconv.AppendUint(e.buf, v.Uint64(), 10)
+	case slog.KindFloat64:
+		e.float(v.Float64())
+	case slog.KindBool:
+		e.buf = strconv.AppendBool(e.buf, v.Bool())
+	case slog.KindDuration: // nanoseconds, as slog's own handler
+		e.buf = strconv.AppendInt(e.buf, int64(v.Duration()), 10)
+	case slog.KindTime:
+		e.buf = append(e.buf, '"')
+		e.time(v.Time())
+		e.buf = append(e.buf, '"')
+	default:
+		e.any(v.Any())
+	}
+}
+
+// float writes a number as JSON has it; what JSON has not is a text.
+func (e *encoder) float(f float64) {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		e.string(strconv.FormatFloat(f, 'g', -1, 64))
+		return
+	}
+	format := byte('f')
+	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		format = 'e'
+	}
+	e.buf = strconv.AppendFloat(e.buf, f, format, -1, 64)
+}
+
+// any writes a value of any other type as JSON, and one that cannot be encoded
+// as the reason why.
+func (e *encoder) any(v any) {
+	switch v := v.(type) {
+	case nil:
+		e.buf = append(e.buf, "null"...)
+		return
+	case error:
+		e.string(e.cut(textOf(v)))
+		return
+	case []byte:
+		if utf8.Valid(v) {
+			e.string(e.cut(string(v)))
+			return
+		}
+	}
+	text, err := marshal(v)
+	switch {
+	case err != nil:
+		e.string("!ERROR: " + e.clean(err.Error()))
+	case len(text) > e.maxValue || e.text:
+		e.string(e.cut(string(text)))
+	default:
+		e.buf = append(e.buf, text...)
+	}
+}
+
+// marshal is json.Marshal that does not panic.
+func marshal(v any) (text []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			text, err = nil, fmt.Errorf("encoding %T panicked: %v", v, p)
+		}
+	}()
+	return json.Marshal(v)
+}
+
+// textOf is the text of an error, or the JSON of anything else.
+func textOf(v any) (text string) {
+	defer func() {
+		if p := recover(); p != nil {
+			text = fmt.Sprintf("!ERROR: %T panicked: %v", v, p)
+		}
+	}()
+	switch v := v.(type) {
+	case string:
+		return v
+	case error:
+		return v.Error()
+	case []byte:
+		return string(v)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "!ERROR: " + err.Error()
+	}
+	return string(b)
+}
+
+// clean removes secrets from a text and cuts it. It is cut first, with room
+// for a secret across the edge, so that a huge one costs no more than that.
+func (e *encoder) clean(s string) string {
+	if s == "" {
+		return s
+	}
+	if e.red == nil {
+		return e.cut(s)
+	}
+	const slack = 4 << 10
+	if len(s) > e.maxValue+slack {
+		return e.cutOff(e.red.String(s[:e.maxValue+slack]), len(s))
+	}
+	return e.cut(e.red.String(s))
+}
+
+func (e *encoder) cut(s string) string {
+	if len(s) <= e.maxValue {
+		return s
+	}
+	return e.cutOff(s, len(s))
+}
+
+// cutOff cuts s, which is what is left of total bytes, and says so.
+func (e *encoder) cutOff(s string, total int) string {
+	end := min(e.maxValue, len(s))
+	for end > 0 && end < len(s) && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "…[cut, " + strconv.Itoa(total) + " bytes in all]"
+}
+
+// time writes an RFC 3339 time in UTC with nanoseconds. Lines come in order of
+// time, so the date and the second are mostly those of the line before.
+func (e *encoder) time(t time.Time) {
+	if sec := t.Unix(); sec != e.second {
+		u := t.UTC()
+		if y := u.Year(); y < 0 || y > 9999 {
+			e.buf = append(e.buf, "0000-00-00T00:00:00Z"...) // RFC 3339 has no such year
+			return
+		}
+		e.second = sec
+		u.AppendFormat(e.date[:0], "2006-01-02T15:04:05.")
+	}
+	e.buf = append(e.buf, e.date[:]...)
+	var digits [10]byte
+	n := t.Nanosecond()
+	for i := 8; i >= 0; i-- {
+		digits[i] = byte('0' + n%10)
+		n /= 10
+	}
+	digits[9] = 'Z'
+	e.buf = append(e.buf, digits[:]...)
+}
+
+// safe tells the bytes that stand in a JSON text as they are.
+var safe = func() (t [256]bool) {
+	for c := 0x20; c < utf8.RuneSelf; c++ {
+		t[c] = c != '"' && c != '\\' && c != 0x7f
+	}
+	return t
+}()
+
+const hexDigits = "0123456789abcdef"
+
+// string writes a text in quotes; bytes that are no UTF-8 become U+FFFD. In
+// the text format quotes are left out where nothing needs them.
+func (e *encoder) string(s string) {
+	if e.text {
+		e.word(s)
+		return
+	}
+	e.quoted(s)
+}
+
+func (e *encoder) quoted(s string) {
+	buf := append(e.buf, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if safe[c] {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r != utf8.RuneError || size > 1 {
+				i += size
+				continue
+			}
+			buf = append(append(buf, s[start:i]...), "\ufffd"...)
+			i++
+			start = i
+			continue
+		}
+		buf = append(buf, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			buf = append(buf, '\\', c)
+		case '\n':
+			buf = append(buf, '\\', 'n')
+		case '\r':
+			buf = append(buf, '\\', 'r')
+		case '\t':
+			buf = append(buf, '\\', 't')
+		default:
+			buf = append(buf, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		start = i
+	}
+	e.buf = append(append(buf, s[start:]...), '"')
+}
+
+// word writes a value of the text format, in quotes if it has a sign that
+// separates.
+func (e *encoder) word(s string) {
+	if s == "" {
+		e.buf = append(e.buf, '"', '"')
+		return
+	}
+	for i := range len(s) {
+		if c := s[i]; !safe[c] || c == ' ' || c == '=' {
+			e.quoted(s)
+			return
+		}
+	}
+	e.buf = append(e.buf, s...)
+}
+
+// plain writes a text of the text format without quotes; what would break the
+// line or steer a terminal is escaped.
+func (e *encoder) plain(s string) {
+	start := len(e.buf)
+	e.quoted(s)
+	inner := e.buf[start+1 : len(e.buf)-1]
+	if !strings.ContainsAny(s, `"\`) {
+		e.buf = append(e.buf[:start], inner...)
+		return
+	}
+	e.buf = e.buf[:start]
+	for i := range len(s) { // quotes and backslashes stay readable
+		if c := s[i]; c >= 0x20 && c != 0x7f {
+			e.buf = append(e.buf, c)
+		} else {
+			e.buf = append(e.buf, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+}
