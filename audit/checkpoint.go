@@ -179,8 +179,13 @@ func loadSigner(fsys durable.FS, name string) (*signer, error) {
 // ensureSigner loads the key, or makes one for origin if there is none.
 func ensureSigner(fsys durable.FS, name, origin string) (*signer, error) {
 	s, err := loadSigner(fsys, name)
+	if err == nil {
+		// It may come from an attempt that failed half-way: a ledger must not
+		// outlive its key.
+		return s, fsys.SyncDir(filepath.Dir(name))
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return s, err
+		return nil, err
 	}
 	if err := durable.MkdirAll(fsys, filepath.Dir(name)); err != nil {
 		return nil, err

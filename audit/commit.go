@@ -136,7 +136,7 @@ func (l *Ledger) commit(g *group) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("sync ring: %w", err)
 	}
-	if opens {
+	if opens && l.ring.lsn > 1 {
 		l.keeper.wake() // the section before is complete: have it synced
 	}
 	return head, nil

@@ -29,7 +29,7 @@ func minimalEntry() Entry {
 	return Entry{ID: "01HZY3V9T5XKQ2M4N6P8R0S1T2", Time: testTime, AgentID: "a", Action: "x", Result: Success}
 }
 
-func encode(t *testing.T, e Entry) string {
+func encode(t testing.TB, e Entry) string {
 	t.Helper()
 	b, err := EncodeLine(nil, e)
 	if err != nil {
