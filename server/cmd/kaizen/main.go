@@ -81,6 +81,7 @@ ago, such as 24h or 7d.`,
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(
 		newServe(),
+		newDemo(),
 		newAudit(),
 		newTrace(),
 		newCost(),
