@@ -162,7 +162,7 @@ func vercelSplits(a attrs, provider string, c *counts) bool {
 var senderCostKeys = []string{"gen_ai.usage.cost", "operation.cost", "llm.cost.total", "gen_ai.usage.total_cost"}
 
 // maxNanoUSD bounds a stated cost at a million dollars a call: more is a
-// fault, and sums stay within int64.
+// fault. Sums stay within int64, and a float64 holds such a number exactly.
 const maxNanoUSD = 1_000_000 * 1_000_000_000
 
 // price sets the cost of a model call: what our own SDK computed, else what
@@ -172,7 +172,7 @@ func (n Normaliser) price(s *record.Span, a attrs) {
 		return
 	}
 	if f, ok := a.float("kaizen.cost.nano_usd"); ok && f >= 0 && f <= maxNanoUSD {
-		s.CostNanoUSD, s.HasCost = ownCost(a, f), true
+		s.CostNanoUSD, s.HasCost = int64(f), true
 		s.CostTable, s.CostRule = intern(a.str("kaizen.cost.table")), intern(a.str("kaizen.cost.rule"))
 		return
 	}
@@ -186,14 +186,6 @@ func (n Normaliser) price(s *record.Span, a attrs) {
 	if nano := math.Round(usd * 1e9); ok && nano >= 0 && nano <= maxNanoUSD {
 		s.CostNanoUSD, s.HasCost, s.CostTable = int64(nano), true, "sender"
 	}
-}
-
-// ownCost keeps the integer as it was sent: a float64 holds 53 bits of it.
-func ownCost(a attrs, f float64) int64 {
-	if n, ok := a["kaizen.cost.nano_usd"].(int64); ok {
-		return n
-	}
-	return int64(f)
 }
 
 // priceFromBook asks for the model that answered, then for the one asked for.

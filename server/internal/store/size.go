@@ -5,9 +5,9 @@ import "github.com/kaizen-go/kaizen/server/internal/record"
 // Estimates of memory, in bytes. Checked against the heap by TestSizeEstimate:
 // they need to be near, not exact.
 const (
-	spanBytes  = 900 // the struct, its places in the indexes
-	logBytes   = 500
-	attrBytes  = 100 // a map's slot with key and interface header
+	spanBytes  = 1100 // the struct, its places in the indexes
+	logBytes   = 700
+	attrBytes  = 150 // a map's slot with key and interface header
 	eventBytes = 120
 )
 
