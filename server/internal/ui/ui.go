@@ -12,10 +12,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
 	"mime"
 	"net/http"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/kaizen-go/kaizen/server/web"
@@ -81,6 +83,7 @@ func load(files fs.FS) (*handler, error) {
 	h.prefix = "/assets/" + hex.EncodeToString(sum.Sum(nil)[:8]) + "/"
 	for name, body := range bodies {
 		if name == "index.html" {
+			body = bytes.ReplaceAll(body, []byte("{{preload}}"), preload(bodies))
 			body = bytes.ReplaceAll(body, []byte("{{assets}}"), []byte(strings.TrimSuffix(h.prefix, "/")))
 		}
 		a, err := newAsset(name, body)
@@ -97,6 +100,18 @@ func load(files fs.FS) (*handler, error) {
 		return nil, fmt.Errorf("ui: read embedded files: index.html is missing")
 	}
 	return h, nil
+}
+
+// preload names every module in the document, so that a browser fetches them
+// at once and not import by import.
+func preload(bodies map[string][]byte) []byte {
+	var b bytes.Buffer
+	for _, name := range slices.Sorted(maps.Keys(bodies)) {
+		if strings.HasPrefix(name, "js/") && name != "js/boot.js" {
+			fmt.Fprintf(&b, "<link rel=\"modulepreload\" href=\"{{assets}}/%s\">\n", name)
+		}
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 func newAsset(name string, body []byte) (asset, error) {

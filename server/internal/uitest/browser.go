@@ -17,6 +17,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
@@ -249,6 +250,14 @@ func (tab *Tab) Click(selector string) {
 	tab.Wait(fmt.Sprintf("document.querySelector(%q)", selector))
 	Eval[bool](tab, fmt.Sprintf(`(document.querySelector(%q).scrollIntoView({block: "center"}), true)`, selector))
 	tab.do("click "+selector, chromedp.Click(chromedp.CSS(selector)))
+}
+
+// Slash presses the key that goes to the search. It is not typed: the driver
+// would insert the character although the page prevents that.
+func (tab *Tab) Slash() {
+	tab.t.Helper()
+	call(tab, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeRawKeyDown, Key: "/", Code: "Slash"})
+	call(tab, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyUp, Key: "/", Code: "Slash"})
 }
 
 // Keys types keys, one after the other.

@@ -33,6 +33,7 @@ type trace struct {
 func NewFixture(now time.Time) (*Fixture, error) {
 	b := newBuilder(now.UTC())
 	b.all()
+	slices.SortStableFunc(b.entries, func(x, y object) int { return strings.Compare(x["time"].(string), y["time"].(string)) })
 	l, err := newLedger(b.entries)
 	if err != nil {
 		return nil, err

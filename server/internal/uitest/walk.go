@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
+	"sort"
 	"strings"
 	"testing"
 )
@@ -162,37 +162,43 @@ func walkTheme(tab *Tab) {
 // spanTarget is a span with logs, audit entries and, if asked for, exemplars.
 type spanTarget struct{ trace, span string }
 
-// findSpan asks the API for a span that has every kind of record.
+// findSpan asks the API for a span that has every kind of record, in the run
+// with the most agents: the richest one to walk through.
 func findSpan(base string, exemplars bool) (spanTarget, error) {
-	cursor := ""
-	for range 20 {
+	var runs struct {
+		Traces []struct {
+			TraceID string `json:"trace_id"`
+			Agents  []string
+		}
+	}
+	if err := getJSON(base+"/api/traces?limit=100", &runs); err != nil {
+		return spanTarget{}, err
+	}
+	list := runs.Traces
+	sort.SliceStable(list, func(i, j int) bool { return len(list[i].Agents) > len(list[j].Agents) })
+	for _, t := range list {
 		var answer struct {
-			Next    string
 			Entries []struct {
-				TraceID string `json:"trace_id"`
-				SpanID  string `json:"span_id"`
+				SpanID string `json:"span_id"`
 			}
 		}
-		if err := getJSON(base+"/api/audit?order=desc&limit=200&cursor="+url.QueryEscape(cursor), &answer); err != nil {
+		if err := getJSON(base+"/api/audit?order=desc&limit=200&trace="+t.TraceID, &answer); err != nil {
 			return spanTarget{}, err
 		}
 		for _, e := range answer.Entries {
-			if e.TraceID == "" || e.SpanID == "" {
+			if e.SpanID == "" {
 				continue
 			}
 			var r struct{ Logs, Audit, Exemplars []json.RawMessage }
-			if err := getJSON(base+"/api/spans/"+e.TraceID+"/"+e.SpanID, &r); err != nil {
+			if err := getJSON(base+"/api/spans/"+t.TraceID+"/"+e.SpanID, &r); err != nil {
 				return spanTarget{}, err
 			}
 			if len(r.Logs) > 0 && len(r.Audit) > 0 && (len(r.Exemplars) > 0 || !exemplars) {
-				return spanTarget{e.TraceID, e.SpanID}, nil
+				return spanTarget{t.TraceID, e.SpanID}, nil
 			}
 		}
-		if cursor = answer.Next; cursor == "" {
-			break
-		}
 	}
-	return spanTarget{}, fmt.Errorf("no span of the ledger's entries has logs, audit entries and exemplars (wanted: %v)", exemplars)
+	return spanTarget{}, fmt.Errorf("no span of the newest %d runs has logs, audit entries and exemplars (wanted: %v)", len(list), exemplars)
 }
 
 func getJSON(url string, out any) error {

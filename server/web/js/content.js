@@ -46,16 +46,29 @@ function folded(label, text, cls) {
  */
 export function value(label, v) {
   if (v === undefined || v === null || v === "") return h("span", { class: "quiet" }, `no ${label} recorded`);
+  const line = typeof v === "string" ? v : spaced(v);
+  if (line.length <= 90 && !line.includes("\n")) return h("code", { class: "inline" }, line);
   const text = pretty(v);
   if (text.length <= 100 && !text.trim().includes("\n")) return h("code", { class: "inline" }, text);
   if (text.length <= 700) return longText(text);
   return h("details", { class: "fold" }, h("summary", null, label, " ", h("span", { class: "preview" }, oneLine(text, 90))), longText(text));
 }
 
+/** Endings that need no mention: the answer was complete, or calls tools. */
+const usual = new Set(["stop", "end_turn", "tool_calls", "tool_use", "tool_call"]);
+
+/**
+ * JSON in one line, with room to read it.
+ * @param {unknown} v
+ */
+function spaced(v) {
+  return JSON.stringify(v, null, 1).replace(/\n\s*/g, " ").replace(/([[{]) /g, "$1").replace(/ ([\]}])/g, "$1");
+}
+
 /** @param {Message} m */
 export function message(m) {
   return h("div", { class: `msg r-${["user", "assistant", "system", "tool"].includes(m.role) ? m.role : "other"}` },
-    h("span", { class: "role" }, m.role, m.finish_reason && m.finish_reason !== "stop" ? h("span", { class: "quiet" }, ` finished: ${m.finish_reason}`) : null),
+    h("span", { class: "role" }, m.role, m.finish_reason && !usual.has(m.finish_reason) ? h("span", { class: "quiet" }, ` finished: ${m.finish_reason}`) : null),
     h("div", { class: "body" }, ...(m.parts ?? []).map(part)));
 }
 

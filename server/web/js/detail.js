@@ -8,7 +8,7 @@ import { get } from "./api.js";
 import { errorText } from "./app.js";
 import { message, notRecorded, part, value } from "./content.js";
 import { copyButton, dash, fill, h, longText } from "./dom.js";
-import { clock, duration, int, oneLine, plural, pretty, tokenClasses, tokenSum, usdExact } from "./format.js";
+import { clock, duration, int, oneLine, plural, pretty, shortName, tokenClasses, tokenSum, usdExact } from "./format.js";
 import { entryDetails } from "./page_audit.js";
 import { logDetails } from "./page_logs.js";
 import { entryHref, facts, kindTag, levelTag, logHref, resultTag, spanLink, statusTag } from "./parts.js";
@@ -121,7 +121,7 @@ export class Detail {
   draw() {
     const s = /** @type {Node} */ (this.node).span;
     fill(this.head,
-      h("div", { class: "dtitle" }, kindTag(s.kind), h("h2", null, s.name || "unnamed"), statusTag(s.status)),
+      h("div", { class: "dtitle" }, kindTag(s.kind), h("h2", { title: s.name }, shortName(s.name, s.kind) || "unnamed"), statusTag(s.status)),
       h("div", { class: "dids quiet" }, "span ", h("code", null, s.span_id), copyButton(s.span_id, "span id"), copyLink()));
     this.counts();
     this.drawBody();

@@ -24,6 +24,23 @@ export function parseTime(text) {
 }
 
 /**
+ * A parser for many times that lie close together, as those of a trace do: it
+ * remembers the minute it parsed last, which makes it several times as fast.
+ * @returns {(text: string|null|undefined) => number}
+ */
+export function timeParser() {
+  let minute = "", base = NaN;
+  return (text) => {
+    if (!text || text.length < 20 || text.length > 30 || !text.endsWith("Z") || text.charCodeAt(16) !== 58) return parseTime(text);
+    if (!text.startsWith(minute) || minute === "") {
+      minute = text.slice(0, 17);
+      base = Date.parse(minute + "00Z");
+    }
+    return base + Number(text.slice(17, -1)) * 1000;
+  };
+}
+
+/**
  * @param {number|null|undefined} ms
  * @returns {string}
  */
@@ -197,4 +214,15 @@ export function oneLine(value, limit = 160) {
  */
 export function plural(n, one, many) {
   return `${int(n)} ${n === 1 ? one : many ?? one + "s"}`;
+}
+
+/**
+ * A span's name without the operation that its kind says already:
+ * "execute_tool search" of a tool is "search".
+ * @param {string} name
+ * @param {string} [kind]
+ */
+export function shortName(name, kind = "run") {
+  const prefix = { run: "invoke_agent ", tool: "execute_tool ", model: "chat ", specialist: "specialist ", handoff: "handoff ", permission: "permission " }[kind];
+  return prefix && name.startsWith(prefix) && name.length > prefix.length ? name.slice(prefix.length) : name;
 }

@@ -83,7 +83,7 @@ export class GraphView {
     const el = svg("g", { class: `gnode st-${n.status}`, tabindex: "0", role: "button", "aria-label": `${n.name}, ${n.status}, ${line}`, transform: `translate(${at.x} ${at.y})` },
       svg("title", null, n.name), svg("rect", { width: W, height: H, rx: 3, class: "gbox" }), svg("rect", { width: 4, height: H, rx: 1, class: "gstatus" }),
       svg("text", { x: 14, y: 20, class: "gname" }, cut(n.name, 23)), svg("text", { x: 14, y: 37, class: "gline" }, cut(line, 30)),
-      svg("text", { x: 14, y: 53, class: "gline" }, [n.status === "ok" ? "" : n.status, n.models ? cost.text : ""].filter(Boolean).join(" · ")));
+      svg("text", { x: 14, y: 53, class: "gline" }, [n.status === "ok" ? "" : n.status, n.models ? (cost.known ? cost.text : "cost unknown") : "", n.errors ? `${int(n.errors)} failed` : ""].filter(Boolean).join(" · ")));
     el.addEventListener("click", () => this.onSelect(n.span));
     el.addEventListener("keydown", (e) => {
       if (e.key !== "Enter" && e.key !== " ") return;

@@ -25,7 +25,10 @@ export function handleKey(e, own, shell) {
   if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
   const field = e.target instanceof HTMLInputElement || e.target instanceof HTMLSelectElement || e.target instanceof HTMLTextAreaElement;
   if (field) {
-    if (e.key === "Escape") /** @type {HTMLElement} */ (e.target).blur();
+    if (e.key === "Escape") {
+      e.preventDefault(); // a search field would clear itself
+      /** @type {HTMLElement} */ (e.target).blur();
+    }
     return;
   }
   if (document.querySelector("dialog[open]")) return; // it has the keys until it is closed

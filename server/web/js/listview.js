@@ -287,7 +287,9 @@ function toggle(spec, row, open) {
  * @param {() => void} changed
  */
 function filterBar(filters, extra, params, changed) {
-  const form = h("form", { class: "filters", role: "search", "aria-label": "Filters" });
+  const form = h("form", { class: "filters folded", role: "search", "aria-label": "Filters" });
+  const unfold = h("button", { type: "button", class: "btn narrow-only", "aria-expanded": "false" }, "Filters");
+  unfold.addEventListener("click", () => unfold.setAttribute("aria-expanded", String(!form.classList.toggle("folded"))));
   form.addEventListener("submit", (e) => e.preventDefault());
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   let timer;
@@ -303,8 +305,11 @@ function filterBar(filters, extra, params, changed) {
         changed();
       }, f.type === "select" ? 0 : 250);
     });
-    form.append(h("label", { class: f.type === "search" ? "grow" : null }, h("span", null, f.label), field));
+    const set = params[f.name] !== (f.initial ?? "");
+    form.append(h("label", { class: f.type === "search" ? "grow" : set ? "set" : "more-filter" }, h("span", null, f.label), field));
+    if (f.type === "search") form.append(unfold);
   }
+  if (!unfold.parentElement) form.classList.remove("folded");
   for (const [name, value] of extra) {
     const chip = h("button", { type: "button", class: "chip", title: `Remove the filter ${name} = ${value}` }, `${name} ${value.slice(0, 16)}`, h("span", { "aria-hidden": "true" }, " ×"));
     chip.addEventListener("click", () => {

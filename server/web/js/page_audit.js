@@ -40,7 +40,7 @@ export function audit(ctx) {
     columns: [
       { label: "Index", class: "index", cell: (e) => h("span", { class: "num" }, int(e.index)) },
       { label: "Time", class: "time opt2", cell: (e) => timeCell(e.time, true) },
-      { label: "Action", cell: (e) => h("span", { class: "name" }, e.action) },
+      { label: "Action", cell: (e) => [h("span", { class: "name clamp" }, e.action), h("span", { class: "sub narrow" }, e.agent_id)] },
       { label: "Result", cell: (e) => resultTag(e.result) },
       { label: "Agent", class: "opt2", cell: (e) => e.agent_id },
       { label: "User", class: "opt", cell: (e) => userText(e.user_id) },

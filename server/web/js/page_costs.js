@@ -77,6 +77,19 @@ function draw(data, filtered) {
   ];
 }
 
+/**
+ * How many model calls of each agent or session have no known price: their
+ * rows carry a sum only, and a sum alone would show an unknown cost as zero.
+ * @param {"agent"|"session"} by
+ * @param {Record<string, string>} params
+ * @param {AbortSignal} signal
+ * @returns {Promise<Map<string, number>>}
+ */
+export async function unpricedBy(by, params, signal) {
+  const costs = /** @type {Costs} */ (await get("/api/costs", { by, since: params["since"] ?? "", limit: 1000 }, signal));
+  return new Map((costs.rows ?? []).map((r) => [r.key, r.unpriced_calls]));
+}
+
 /** @param {string} by @param {CostRow} r @param {number} max */
 function row(by, r, max) {
   const href = by === "agent" || by === "session" || by === "user" ? `/runs?${new URLSearchParams({ [by]: r.key })}` : "";

@@ -8,7 +8,7 @@
 import { get } from "./api.js";
 import { errorText, poll } from "./app.js";
 import { copyButton, fill, h } from "./dom.js";
-import { duration, int, plural, shortId } from "./format.js";
+import { duration, int, plural, shortId, shortName } from "./format.js";
 import { Detail } from "./detail.js";
 import { GraphView } from "./graph_view.js";
 import { costCell, statusTag, timeCell, tokensCell } from "./parts.js";
@@ -46,6 +46,8 @@ class RunPage {
     this.query = "";
     /** The span that the views show as selected. */
     this.applied = "";
+    /** Whether the selection is somebody's choice, and not the page's own. */
+    this.chosen = this.selected !== "";
     /** @type {HTMLElement|null} */
     this.errors = null;
     const select = (/** @type {Node} */ n) => this.select(n.span.span_id);
@@ -100,19 +102,21 @@ class RunPage {
     const n = this.tree?.byId.get(this.selected);
     this.applied = this.selected;
     this.waterfall.selected = this.selected;
-    if (this.view === "waterfall") this.waterfall.select(this.selected, reveal);
-    if (this.view === "transcript") this.transcript.select(this.selected, reveal);
     if (n) {
       this.detail.set(n);
       if (!this.detail.element.isConnected) this.panes.append(this.detail.element);
     }
     this.panes.classList.toggle("withdetail", Boolean(n));
+    // After the panel has taken its room: what is revealed must not end up below it.
+    if (this.view === "waterfall") this.waterfall.select(this.selected, reveal);
+    if (this.view === "transcript") this.transcript.select(this.selected, reveal && this.chosen);
   }
 
   /** @param {string} id @param {boolean} [fromAddress] */
   select(id, fromAddress = false) {
     if (!this.tree?.byId.has(id)) return;
     this.selected = id;
+    this.chosen = true;
     if (!fromAddress) this.address();
     this.apply(true);
   }
@@ -167,7 +171,7 @@ class RunPage {
     });
     this.errors = button("Next error", "Next error (e)", () => this.nextError(1));
     return h("div", { class: "runbar" }, group, search, this.errors,
-      button("Costliest", "Costliest model call ($)", () => this.toCostliest()), button("Fold", "Fold or unfold all (x)", () => this.waterfall.toggleAll()), button("Zoom", "Zoom to the span, and back (z)", () => this.waterfall.toggleZoom()));
+      h("span", { class: "opt2 tools2" }, button("Costliest", "Costliest model call ($)", () => this.toCostliest()), button("Fold", "Fold or unfold all (x)", () => this.waterfall.toggleAll()), button("Zoom", "Zoom to the span, and back (z)", () => this.waterfall.toggleZoom())));
   }
 
   toCostliest() {
@@ -177,12 +181,12 @@ class RunPage {
 
   /** @param {TraceSummary} s @param {Tree} tree */
   header(s, tree) {
-    document.title = `${s.name || "Run"} · Kaizen`;
+    document.title = `${shortName(s.name) || "Run"} · Kaizen`;
     const errors = tree.nodes.reduce((n, x) => n + (isBad(x.span) ? 1 : 0), 0);
     if (this.errors) this.errors.hidden = errors === 0;
     const item = (/** @type {string} */ label, /** @type {import("./dom.js").Child} */ v) => h("div", { class: "fig" }, h("dt", null, label), h("dd", null, v));
     fill(this.head,
-      h("div", { class: "runtitle" }, h("a", { href: "/runs", class: "up", title: "All runs (u)" }, "Runs"), h("h1", null, s.name || "unnamed"), statusTag(s.status),
+      h("div", { class: "runtitle" }, h("a", { href: "/runs", class: "up", title: "All runs (u)" }, "Runs"), h("h1", { title: s.name }, shortName(s.name) || "unnamed"), statusTag(s.status),
         h("span", { class: "quiet tid" }, h("code", { title: s.trace_id }, shortId(s.trace_id)), copyButton(s.trace_id, "trace id"))),
       h("dl", { class: "figs" },
         item("started", timeCell(s.start)),

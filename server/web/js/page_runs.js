@@ -6,7 +6,7 @@
 import { get } from "./api.js";
 import { poll } from "./app.js";
 import { dash, fill, h } from "./dom.js";
-import { compact, costOf, duration, int, plural, tokenSum, tokenTitle } from "./format.js";
+import { compact, costOf, duration, int, plural, shortName, tokenSum, tokenTitle } from "./format.js";
 import { listView, sinceFilter } from "./listview.js";
 import { badCount, costCell, howToSend, statusTag, timeCell, tokensCell } from "./parts.js";
 
@@ -38,7 +38,7 @@ export function runs(ctx) {
       { label: "Run", class: "wide", cell: nameCell },
       { label: "Status", cell: (t) => statusTag(t.status) },
       { label: "Started", class: "opt2", cell: (t) => timeCell(t.start) },
-      { label: "Duration", class: "num", cell: (t) => (t.status === "running" ? h("span", { class: "quiet", title: "so far" }, duration(Date.now() - Date.parse(t.start))) : duration(t.duration_ms)) },
+      { label: "Duration", class: "num opt2", cell: (t) => (t.status === "running" ? h("span", { class: "quiet", title: "so far" }, duration(Date.now() - Date.parse(t.start))) : duration(t.duration_ms)) },
       { label: "Calls", class: "num opt2", title: "model calls", cell: (t) => int(t.model_calls) },
       { label: "Tools", class: "num opt2", title: "tool calls", cell: (t) => int(t.tool_calls) },
       { label: "Tokens", class: "num opt2", cell: (t) => tokensCell(t.tokens, t.model_calls) },
@@ -59,9 +59,17 @@ export function runs(ctx) {
 
 /** @param {TraceSummary} t */
 function nameCell(t) {
-  const others = (t.agents ?? []).filter((a) => a !== t.agent_name);
-  const sub = [t.agent_name && t.agent_name !== t.name ? t.agent_name : "", others.length ? `with ${others.slice(0, 4).join(", ")}${others.length > 4 ? ` and ${others.length - 4} more` : ""}` : ""].filter(Boolean).join(" ");
-  return [h("span", { class: "name" }, t.name || "unnamed"), h("span", { class: "sub" }, sub || (t.service ?? ""))];
+  const name = shortName(t.name || "unnamed"), agents = t.agents ?? [];
+  const others = agents.filter((a) => a !== t.agent_name && a !== name);
+  const own = t.agent_name && t.agent_name !== name ? t.agent_name : "";
+  const sub = [own, others.length ? `with ${others.slice(0, 4).join(", ")}${others.length > 4 ? ` and ${others.length - 4} more` : ""}` : ""].filter(Boolean).join(" ");
+  return [h("span", { class: "name clamp", title: t.name }, name),
+    h("span", { class: "sub clamp" }, h("span", { class: "narrow" }, `${took(t)}${sub ? " · " : ""}`), sub || h("span", { class: "opt2" }, t.session_id || t.service || ""))];
+}
+
+/** @param {TraceSummary} t */
+function took(t) {
+  return t.status === "running" ? `${duration(Date.now() - Date.parse(t.start))} so far` : duration(t.duration_ms);
 }
 
 /** @param {Stats} s */

@@ -7,6 +7,7 @@ import { get } from "./api.js";
 import { h } from "./dom.js";
 import { duration, int, parseTime } from "./format.js";
 import { listView, sinceFilter } from "./listview.js";
+import { unpricedBy } from "./page_costs.js";
 import { badCount, costCell, timeCell, tokensCell } from "./parts.js";
 
 /** @param {Context} ctx */
@@ -16,13 +17,14 @@ export function sessions(ctx) {
     label: "Sessions",
     filters: [sinceFilter],
     fetch: async (params, cursor, limit) => {
-      const body = await get("/api/sessions", { ...params, cursor, limit }, ctx.signal);
-      return { items: /** @type {SessionRow[]} */ (body.sessions ?? []), next: body.next ?? "" };
+      const [body, unpriced] = await Promise.all([get("/api/sessions", { ...params, cursor, limit }, ctx.signal), unpricedBy("session", params, ctx.signal)]);
+      const items = /** @type {SessionRow[]} */ (body.sessions ?? []).map((s) => ({ ...s, unpriced: unpriced.get(s.session_id) ?? 0 }));
+      return { items, next: body.next ?? "" };
     },
     key: (s) => s.session_id,
     href: (s) => `/runs?${new URLSearchParams({ session: s.session_id })}`,
     columns: [
-      { label: "Session", class: "wide", cell: (s) => [h("span", { class: "name" }, s.session_id), h("span", { class: "sub" }, (s.agents ?? []).join(", "))] },
+      { label: "Session", class: "wide", cell: (s) => [h("span", { class: "name clamp", title: s.session_id }, s.session_id), h("span", { class: "sub clamp" }, (s.agents ?? []).join(", "))] },
       { label: "User", class: "opt2", cell: (s) => s.user_id ?? "" },
       { label: "First", class: "opt", cell: (s) => timeCell(s.first) },
       { label: "Last", class: "opt2", cell: (s) => timeCell(s.last) },
@@ -32,7 +34,7 @@ export function sessions(ctx) {
       { label: "Calls", class: "num opt2", title: "model calls", cell: (s) => int(s.model_calls) },
       { label: "Tools", class: "num opt2", title: "tool calls", cell: (s) => int(s.tool_calls) },
       { label: "Tokens", class: "num opt2", cell: (s) => tokensCell(s.tokens, s.model_calls) },
-      { label: "Cost", class: "num", cell: (s) => costCell(s.cost_usd, 0, s.model_calls) },
+      { label: "Cost", class: "num", cell: (s) => costCell(s.cost_usd, s.unpriced, s.model_calls) },
     ],
     empty: () => h("div", null, h("h2", null, "No sessions yet"),
       h("p", null, "Runs that share a ", h("code", null, "gen_ai.conversation.id"), " appear here as one session.")),

@@ -203,6 +203,11 @@ async function checkSignature(note, vkey, step) {
     step("skipped", "Signature not checked", String(e instanceof Error ? e.message : e));
     return;
   }
+  const own = await sha256(new TextEncoder().encode(key.name + "\n"), Uint8Array.of(1), key.key);
+  if (hex(own.slice(0, 4)) !== key.hash) {
+    step("bad", "The verifier key does not match its own hash", vkey);
+    return;
+  }
   const ours = note.signatures.find((s) => s.name === key.name && hex(s.key) === key.hash);
   if (!ours) {
     step("bad", "The checkpoint carries no signature of the log's key", `${key.name}+${key.hash}`);

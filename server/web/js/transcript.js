@@ -67,6 +67,8 @@ export function transcript(tree) {
     } else if (s.kind === "tool") {
       const call = calls.args.get(toolCallId(n));
       blocks.push({ ...base, type: "tool", args: s.tool_arguments ?? call, result: s.tool_result });
+    } else if (s.kind === "specialist" && n.children.some((c) => c.span.kind === "run")) {
+      continue; // the header of the run below says the same
     } else if (steps.has(s.kind)) {
       blocks.push({ ...base, type: "step" });
     }

@@ -6,8 +6,8 @@
  * @import {Span} from "./types.js"
  */
 import { message, notRecorded, value } from "./content.js";
-import { h } from "./dom.js";
-import { compact, costOf, duration, int, oneLine, tokenSum } from "./format.js";
+import { h, longText } from "./dom.js";
+import { compact, costOf, duration, int, oneLine, pretty, shortName, tokenSum } from "./format.js";
 import { kindTag, statusTag } from "./parts.js";
 import { isBad } from "./tree.js";
 import { transcript } from "./transcript.js";
@@ -24,13 +24,17 @@ export class TranscriptView {
     this.onSelect = onSelect;
     /** @type {Block[]} */
     this.blocks = [];
+    /** The blocks drawn are those from first up to, not with, drawn. */
+    this.first = 0;
     this.drawn = 0;
     this.selected = "";
     this.shape = "";
     this.notice = h("p", { class: "notice", hidden: true });
     this.flow = h("div", { class: "flow" });
+    this.earlier = h("button", { type: "button", class: "btn", hidden: true }, "Earlier");
+    this.earlier.addEventListener("click", () => this.back());
     this.end = h("div", { class: "sentinel", "aria-hidden": "true" });
-    this.element = h("div", { class: "transcript", tabindex: "0", role: "region", "aria-label": "Transcript" }, this.notice, this.flow, this.end);
+    this.element = h("div", { class: "transcript", tabindex: "0", role: "region", "aria-label": "Transcript" }, this.notice, this.earlier, this.flow, this.end);
     this.observer = new IntersectionObserver((entries) => {
       if (entries.some((e) => e.isIntersecting)) this.grow();
     }, { root: this.element, rootMargin: "800px" });
@@ -50,7 +54,7 @@ export class TranscriptView {
     const { blocks, recorded, unrecorded } = transcript(tree);
     // What is drawn already stays, unless it changed: a live run grows at its end.
     const shape = (/** @type {Block} */ b) => `${b.type} ${b.span} ${b.node.span.status} ${b.node.span.end}`;
-    let same = 0;
+    let same = this.first;
     while (same < this.drawn && same < blocks.length && shape(/** @type {Block} */ (this.blocks[same])) === shape(/** @type {Block} */ (blocks[same]))) same++;
     while (this.drawn > same) {
       this.flow.lastElementChild?.remove();
@@ -64,6 +68,7 @@ export class TranscriptView {
 
   /** @param {number} [upTo] */
   grow(upTo = this.drawn + CHUNK) {
+    this.earlier.hidden = this.first === 0;
     const end = Math.min(this.blocks.length, upTo);
     for (; this.drawn < end; this.drawn++) this.flow.append(this.block(/** @type {Block} */ (this.blocks[this.drawn])));
     this.end.hidden = this.drawn === this.blocks.length;
@@ -74,15 +79,29 @@ export class TranscriptView {
     }
   }
 
+  /** Draws the blocks before the first one drawn; what is in view stays where it is. */
+  back() {
+    const from = Math.max(0, this.first - CHUNK), height = this.element.scrollHeight;
+    this.flow.prepend(...this.blocks.slice(from, this.first).map((b) => this.block(b)));
+    this.first = from;
+    this.earlier.hidden = from === 0;
+    this.element.scrollTop += this.element.scrollHeight - height;
+  }
+
   /** @param {string} id @param {boolean} [reveal] */
   select(id, reveal = true) {
     this.selected = id;
     for (const el of this.flow.querySelectorAll(".selected")) el.classList.remove("selected");
     const at = this.blocks.findIndex((b) => b.span === id);
     if (at < 0) return;
+    if (at >= this.drawn + CHUNK || at < this.first) {
+      // Far away: begin anew a little above it, so that the document stays small.
+      this.first = this.drawn = Math.max(0, at - 10);
+      this.flow.replaceChildren();
+    }
     if (at >= this.drawn) this.grow(at + CHUNK);
-    this.flow.children[at]?.classList.add("selected");
-    if (reveal) this.flow.children[at]?.scrollIntoView({ block: "nearest" });
+    this.flow.children[at - this.first]?.classList.add("selected");
+    if (reveal) this.flow.children[at - this.first]?.scrollIntoView({ block: "nearest" });
   }
 
   /** @param {number} by Moves the selection to the next block of another span. */
@@ -116,13 +135,13 @@ export class TranscriptView {
         return message({ role: b.role ?? "", parts: b.parts ?? [], ...(b.finish ? { finish_reason: b.finish } : {}) });
       case "tool":
         return h("div", { class: "toolcard" + (isBad(s) ? " bad" : "") },
-          h("div", { class: "toolhead" }, kindTag("tool"), h("strong", null, s.tool_name || s.name), h("span", { class: "quiet num" }, duration(s.duration_ms)), s.status === "ok" ? null : statusTag(s.status)),
+          h("div", { class: "toolhead" }, kindTag("tool"), h("strong", null, s.tool_name || shortName(s.name, s.kind)), h("span", { class: "quiet num" }, duration(s.duration_ms)), s.status === "ok" ? null : statusTag(s.status)),
           h("div", { class: "pair" }, h("span", { class: "quiet" }, "in"), value("arguments", b.args)),
           isBad(s) ? trouble(b.node) : h("div", { class: "pair" }, h("span", { class: "quiet" }, "out"), s.status === "running" ? "running" : value("result", b.result)));
       case "unrecorded":
         return h("span", { class: "quiet" }, `${s.model || "model"} answered; content not recorded`, s.tokens ? ` (${compact(tokenSum(s.tokens))} tokens)` : "");
       default:
-        return h("div", { class: "step" }, kindTag(s.kind), h("span", null, s.name), s.status === "ok" ? null : statusTag(s.status), isBad(s) ? trouble(b.node) : reason(s));
+        return h("div", { class: "step" }, kindTag(s.kind), h("span", null, shortName(s.name, s.kind)), s.status === "ok" ? null : statusTag(s.status), isBad(s) ? trouble(b.node) : reason(s));
     }
   }
 }
@@ -133,7 +152,7 @@ export class TranscriptView {
  * @param {unknown} text
  */
 function said(label, text) {
-  return text ? h("div", { class: "said" }, h("span", { class: "quiet" }, label), value(label, text)) : null;
+  return text ? h("div", { class: "said" }, h("span", { class: "quiet" }, label), longText(typeof text === "string" ? text : pretty(text))) : null;
 }
 
 /**

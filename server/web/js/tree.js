@@ -3,7 +3,7 @@
  * Pure functions over the API's spans.
  * @import {Span, Tokens} from "./types.js"
  */
-import { parseTime, tokenSum } from "./format.js";
+import { timeParser, tokenSum } from "./format.js";
 
 /**
  * @typedef {object} Node
@@ -50,11 +50,11 @@ export function buildTree(spans, now = NaN) {
   /** @type {Map<string, Node>} */
   const byId = new Map();
   let start = Infinity, end = -Infinity;
+  const parse = timeParser();
   for (const span of spans) {
-    const a = parseTime(span.start);
-    let b = parseTime(span.end);
+    const a = parse(span.start);
     // The duration keeps the nanoseconds that a float of milliseconds since 1970 loses.
-    if (span.end && typeof span.duration_ms === "number") b = a + span.duration_ms;
+    const b = span.end && typeof span.duration_ms === "number" ? a + span.duration_ms : parse(span.end);
     byId.set(span.span_id, { span, parent: null, children: [], depth: 0, start: a, end: b, orphan: false, sum: emptySums() });
     if (a < start) start = a;
     if (a > end) end = a;

@@ -6,7 +6,7 @@
  * @import {Span} from "./types.js"
  */
 import { h } from "./dom.js";
-import { costOf, compact, duration, int, tokenSum, tokenTitle, usd } from "./format.js";
+import { costOf, compact, duration, int, shortName, tokenSum, tokenTitle, usd } from "./format.js";
 import { kindTag } from "./parts.js";
 import { isBad, isErrorSource, isModel, ticks, visibleRows } from "./tree.js";
 import { VirtualList } from "./vlist.js";
@@ -180,7 +180,7 @@ export class Waterfall {
     } else {
       gutter.append(h("span", { class: "caret" }));
     }
-    gutter.append(kindTag(s.kind), h("span", { class: "wname", title: s.name }, s.name || "unnamed"));
+    gutter.append(kindTag(s.kind), h("span", { class: "wname", title: s.name }, shortName(s.name, s.kind) || "unnamed"));
     const flag = this.flag(n, open);
     if (flag) gutter.append(flag);
     r.append(gutter, h("span", { class: "wnum opt" }, this.tokens(n)), h("span", { class: "wnum opt" }, this.cost(n)), h("span", { class: "wnum" }, s.end ? duration(s.duration_ms) : "running"), this.bar(n));
@@ -233,6 +233,9 @@ export class Waterfall {
   }
 
   drawAxis() {
+    // The axis ends where the rows do, left of their scroll bar.
+    const list = this.list.element;
+    this.axis.style.setProperty("padding-right", `${list.offsetWidth - list.clientWidth}px`);
     const { from, length } = this.range();
     const lane = h("div", { class: "lane" }), width = this.element.clientWidth;
     for (const t of ticks(length, width < 700 ? 2 : 6)) {
