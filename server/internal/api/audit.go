@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -156,11 +158,32 @@ type receipts struct {
 	Receipts []receipt `json:"receipts"`
 }
 
+// unpacked returns the body without its content encoding. The bound on what is
+// read applies to what comes out of it.
+func unpacked(r *http.Request) (io.ReadCloser, error) {
+	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
+	case "", "identity":
+		return r.Body, nil
+	case "gzip":
+		plain, err := gzip.NewReader(r.Body)
+		if err != nil {
+			return nil, badRequest("cannot read gzip body: %v", err)
+		}
+		return plain, nil
+	default:
+		return nil, &apiError{http.StatusUnsupportedMediaType, codeUnsupported, fmt.Sprintf("content encoding %.40q: send gzip or none", encoding)}
+	}
+}
+
 func (a *api) appendEntries(r *http.Request, _ params) (any, error) {
 	if a.cfg.Ledger == nil {
 		return nil, errNoLedger
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxAuditBodyBytes))
+	plain, err := unpacked(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(nil, plain, maxAuditBodyBytes))
 	var tooBig *http.MaxBytesError
 	if errors.As(err, &tooBig) {
 		return nil, &apiError{http.StatusRequestEntityTooLarge, codeTooLarge, fmt.Sprintf("body larger than %d bytes", maxAuditBodyBytes)}

@@ -16,6 +16,7 @@ const (
 	codeBadRequest  = "bad_request"
 	codeNotFound    = "not_found"
 	codeTooLarge    = "too_large"
+	codeUnsupported = "unsupported_media_type"
 	codeUnavailable = "unavailable"
 	codeInternal    = "internal"
 	codeCancelled   = "cancelled"
