@@ -138,7 +138,9 @@ func (e *Engine) matchesLog(f LogFilter, l *record.Log) bool {
 // agentOf returns the name of the agent in whose span l was written.
 func (e *Engine) agentOf(l *record.Log) string {
 	if t := e.treeOf(l.TraceID); t != nil {
-		return t.ids[l.SpanID].agentName
+		if id := t.ids[l.SpanID]; id != nil {
+			return id.agentName
+		}
 	}
 	return ""
 }

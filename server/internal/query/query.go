@@ -43,8 +43,9 @@ type Engine struct {
 	store  Store
 	ledger Ledger // nil when there is none
 
-	mu    sync.Mutex
-	trees map[record.TraceID]*tree // guarded by mu
+	mu     sync.Mutex // guards what follows
+	trees  map[record.TraceID]*tree
+	cached int // spans in trees
 }
 
 // New returns an engine that reads st and ledger; ledger may be nil.
@@ -52,8 +53,8 @@ func New(st Store, ledger Ledger) *Engine {
 	return &Engine{store: st, ledger: ledger, trees: map[record.TraceID]*tree{}}
 }
 
-// maxTrees bounds the trees kept. One takes about 200 bytes a span.
-const maxTrees = 50_000
+// maxCached bounds the spans of the trees kept, about 50 bytes each.
+const maxCached = 1_000_000
 
 // tree returns what is worked out of tr, from an earlier question if the trace
 // has not changed since.
@@ -67,14 +68,24 @@ func (e *Engine) tree(tr store.Trace) *tree {
 	t = newTree(tr)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.forget(tr.ID)
 	for id := range e.trees {
-		if len(e.trees) < maxTrees {
+		if e.cached+len(t.spans) <= maxCached {
 			break
 		}
-		delete(e.trees, id) // any one: the order of a map is random
+		e.forget(id) // any one: the order of a map is random
 	}
 	e.trees[tr.ID] = t
+	e.cached += len(t.spans)
 	return t
+}
+
+// forget drops a tree. The caller holds mu.
+func (e *Engine) forget(id record.TraceID) {
+	if t := e.trees[id]; t != nil {
+		e.cached -= len(t.spans)
+		delete(e.trees, id)
+	}
 }
 
 // treeOf returns the tree around a span or log record; nil when there is none.

@@ -98,7 +98,7 @@ func (f SpanFilter) matches(s *record.Span) bool {
 func (t *tree) identityOf(s *record.Span) identity {
 	if t != nil {
 		if id, ok := t.ids[s.SpanID]; ok {
-			return id
+			return *id
 		}
 	}
 	return identity{}.within(s)

@@ -80,14 +80,8 @@ func (e *Engine) summary(ctx context.Context, t *tree, tr store.Trace) (TraceSum
 }
 
 func (f TraceFilter) matches(t *tree, tr store.Trace) bool {
-	if f.Status != "" {
-		run := t.run()
-		if run == nil {
-			run = t.root()
-		}
-		if run.Status != f.Status {
-			return false
-		}
+	if f.Status != "" && t.run.Status != f.Status {
+		return false
 	}
 	if f.Agent != "" || f.Session != "" || f.User != "" {
 		if !f.matchesIdentity(t) {

@@ -14,12 +14,17 @@ import (
 // once made.
 type tree struct {
 	version uint64
-	spans   []*record.Span // by start
-	byID    map[record.SpanID]*record.Span
-	ids     map[record.SpanID]identity
+	spans   []*record.Span              // by start
+	ids     map[record.SpanID]*identity // many spans share one
 	calls   []Call
+	// root is the earliest span without a parent here; the earliest of all
+	// when parents form a ring. run is the run that the trace is about: the
+	// root, or else the earliest run, or else the root all the same.
+	root, run *record.Span
 	// first and last are the earliest start and the latest moment of a span.
 	first, last time.Time
+
+	byID map[record.SpanID]*record.Span // nil once the tree is made
 }
 
 // identity is whom a span belongs to.
@@ -40,7 +45,7 @@ func newTree(tr store.Trace) *tree {
 		version: tr.Version,
 		spans:   slices.Clone(tr.Spans),
 		byID:    make(map[record.SpanID]*record.Span, len(tr.Spans)),
-		ids:     make(map[record.SpanID]identity, len(tr.Spans)),
+		ids:     make(map[record.SpanID]*identity, len(tr.Spans)),
 	}
 	for _, s := range t.spans {
 		t.byID[s.SpanID] = s
@@ -57,7 +62,10 @@ func newTree(tr store.Trace) *tree {
 		t.identify(s)
 	}
 	t.sort()
+	t.root = t.findRoot()
+	t.run = t.findRun()
 	t.calls = callsOf(t)
+	t.byID = nil // cached trees are many
 	return t
 }
 
@@ -98,17 +106,19 @@ func (t *tree) depth(s *record.Span) int {
 // its own: a client library's span does not know the agent that called it.
 func (t *tree) identify(s *record.Span) {
 	var chain []*record.Span
-	var id identity
+	id := &identity{}
 	for at := s; at != nil && len(chain) < maxDepth; at = t.byID[at.ParentID] {
 		if known, ok := t.ids[at.SpanID]; ok {
 			id = known
 			break
 		}
-		t.ids[at.SpanID] = identity{} // seen: ends a ring
+		t.ids[at.SpanID] = &identity{} // seen: ends a ring
 		chain = append(chain, at)
 	}
 	for i := len(chain) - 1; i >= 0; i-- {
-		id = id.within(chain[i])
+		if inner := id.within(chain[i]); inner != *id {
+			id = &inner
+		}
 		t.ids[chain[i].SpanID] = id
 	}
 }
@@ -133,11 +143,9 @@ func (i identity) within(s *record.Span) identity {
 	return i
 }
 
-func (t *tree) identity(s *record.Span) identity { return t.ids[s.SpanID] }
+func (t *tree) identity(s *record.Span) identity { return *t.ids[s.SpanID] }
 
-// root returns the earliest span without a parent here; the earliest of all
-// when parents form a ring.
-func (t *tree) root() *record.Span {
+func (t *tree) findRoot() *record.Span {
 	for _, s := range t.spans {
 		if t.byID[s.ParentID] == nil {
 			return s
@@ -146,26 +154,21 @@ func (t *tree) root() *record.Span {
 	return t.spans[0]
 }
 
-// run returns the run that the trace is about: the root, or else the earliest
-// run; nil when there is none.
-func (t *tree) run() *record.Span {
-	if r := t.root(); r.Kind == record.KindRun {
-		return r
+func (t *tree) findRun() *record.Span {
+	if t.root.Kind == record.KindRun {
+		return t.root
 	}
 	for _, s := range t.spans {
 		if s.Kind == record.KindRun {
 			return s
 		}
 	}
-	return nil
+	return t.root
 }
 
 // summary describes the trace. It does not know of audit entries.
 func (t *tree) summary(tr store.Trace) TraceSummary {
-	root, run := t.root(), t.run()
-	if run == nil {
-		run = root
-	}
+	root, run := t.root, t.run
 	id := t.identity(run)
 	sum := TraceSummary{
 		TraceID: tr.ID.String(), Name: root.Name, RunID: id.run, AgentName: id.agentName, AgentID: id.agentID,

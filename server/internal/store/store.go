@@ -168,8 +168,7 @@ func (s *Store) append(ctx context.Context, signal wal.Signal, received time.Tim
 		s.index.countDuplicateBatch()
 		return nil
 	}
-	added, err := s.write(ctx, signal, received, payload, b)
-	release(err == nil)
+	added, err := s.writeOnce(release, func() (added, error) { return s.write(ctx, signal, received, payload, b) })
 	if err != nil {
 		*res = Result{}
 		return err
@@ -177,6 +176,15 @@ func (s *Store) append(ctx context.Context, signal wal.Signal, received time.Tim
 	res.Duplicates = b.len() - added.items
 	s.tell(added.final)
 	return nil
+}
+
+// writeOnce ends a claim, also when write panics: others wait for its end.
+func (s *Store) writeOnce(release func(bool), write func() (added, error)) (a added, err error) {
+	stored := false
+	defer func() { release(stored) }()
+	a, err = write()
+	stored = err == nil
+	return a, err
 }
 
 // write takes room in memory, then on disk, then fills the room. The wait for
@@ -260,8 +268,9 @@ func (s *Store) AppendMetrics(ctx context.Context, md pmetric.Metrics) (Result, 
 		res.Duplicates = res.Accepted
 		return res, nil
 	}
-	err = s.writeMetrics(context.WithoutCancel(ctx), md, payload, &res)
-	release(err == nil)
+	_, err = s.writeOnce(release, func() (added, error) {
+		return added{}, s.writeMetrics(context.WithoutCancel(ctx), md, payload, &res)
+	})
 	return res, err
 }
 
