@@ -193,11 +193,11 @@ func appendObject[V any](b []byte, m map[string]V, depth int, value func([]byte,
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if !utf8.ValidString(k) {
+		var err error
+		if b, err = appendText(b, k); err != nil {
 			return b, &EntryError{Reason: "key is not UTF-8"}
 		}
-		b = append(appendString(b, k), ':')
-		var err error
+		b = append(b, ':')
 		if b, err = value(b, m[k]); err != nil {
 			return b, inField("."+k, err)
 		}
@@ -300,45 +300,73 @@ func inField(path string, err error) error {
 }
 
 func appendText(b []byte, s string) ([]byte, error) {
-	if !utf8.ValidString(s) {
+	b, ascii := quote(b, s)
+	if !ascii && !utf8.ValidString(s) {
 		return b, &EntryError{Reason: "not UTF-8"}
 	}
-	return appendString(b, s), nil
+	return b, nil
+}
+
+// appendString is quote for text that is known to be UTF-8.
+func appendString(b []byte, s string) []byte {
+	b, _ = quote(b, s)
+	return b
 }
 
 const hexDigits = "0123456789abcdef"
 
-// appendString quotes s as RFC 8785, section 3.2.2.2, says: two-character
-// escapes where JSON has them, \u00xx for other control characters, the rest
-// as it is. s must be UTF-8.
-func appendString(b []byte, s string) []byte {
-	b = append(b, '"')
-	start := 0
-	for i := range len(s) {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		b = append(b, s[start:i]...)
-		start = i + 1
-		switch c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\b':
-			b = append(b, '\\', 'b')
-		case '\t':
-			b = append(b, '\\', 't')
-		case '\n':
-			b = append(b, '\\', 'n')
-		case '\f':
-			b = append(b, '\\', 'f')
-		case '\r':
-			b = append(b, '\\', 'r')
-		default:
-			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+// What quote has to look at: bytes that JSON escapes, and those beyond ASCII.
+const (
+	escaped = 1 << iota
+	beyondASCII
+)
+
+var byteClass = func() (t [256]uint8) {
+	for c := range t {
+		switch {
+		case c < ' ', c == '"', c == '\\':
+			t[c] = escaped
+		case c >= utf8.RuneSelf:
+			t[c] = beyondASCII
 		}
 	}
-	return append(append(b, s[start:]...), '"')
+	return t
+}()
+
+// quote appends s as RFC 8785, section 3.2.2.2, says: two-character escapes
+// where JSON has them, \u00xx for other control characters, the rest as it is.
+// It reports whether s is all ASCII.
+func quote(b []byte, s string) (_ []byte, ascii bool) {
+	b = append(b, '"')
+	start, seen := 0, uint8(0)
+	for i := 0; i < len(s); i++ {
+		class := byteClass[s[i]]
+		seen |= class
+		if class&escaped != 0 {
+			b = append(b, s[start:i]...)
+			b = appendEscape(b, s[i])
+			start = i + 1
+		}
+	}
+	return append(append(b, s[start:]...), '"'), seen&beyondASCII == 0
+}
+
+func appendEscape(b []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(b, '\\', c)
+	case '\b':
+		return append(b, '\\', 'b')
+	case '\t':
+		return append(b, '\\', 't')
+	case '\n':
+		return append(b, '\\', 'n')
+	case '\f':
+		return append(b, '\\', 'f')
+	case '\r':
+		return append(b, '\\', 'r')
+	}
+	return append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 }
 
 // compareUTF16 orders keys by UTF-16 code units, as RFC 8785 asks. That is the
