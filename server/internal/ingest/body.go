@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -100,7 +101,7 @@ func unpackFailure(err error, limit int64) *failure {
 // unpack returns a reader of what an encoding packed. The decoders' own memory
 // is bounded; how much may come out is for the caller to watch.
 func unpack(encoding string, body io.Reader, limit int64) (io.ReadCloser, error) {
-	switch encoding {
+	switch strings.ToLower(strings.TrimSpace(encoding)) {
 	case "", "identity":
 		return io.NopCloser(body), nil
 	case "gzip", "x-gzip":

@@ -58,7 +58,7 @@ func Open(dir string, cfg Config) (*Store, error) {
 	if s.log, err = wal.Open(filepath.Join(dir, "wal"), wal.Config{Logger: cfg.Logger}, s.replay); err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", dir, err)
 	}
-	if s.metricLog, err = wal.Open(filepath.Join(dir, "metrics-wal"), wal.Config{Logger: cfg.Logger}, s.replayMetrics); err != nil {
+	if s.metricLog, err = wal.Open(filepath.Join(dir, "metrics-wal"), wal.Config{Logger: cfg.Logger, SegmentBytes: max(cfg.MaxMetricLogBytes/8, 1<<20)}, s.replayMetrics); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: open %s: %w", dir, err), s.log.Close())
 	}
 	return s, nil
@@ -72,7 +72,7 @@ func (c Config) withDefaults() Config {
 		c.MaxItems = 4_000_000
 	}
 	if c.MaxMetricLogBytes <= 0 {
-		c.MaxMetricLogBytes = 512 << 20
+		c.MaxMetricLogBytes = 64 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -32,7 +32,7 @@ type Config struct {
 	MaxItems int64
 	// MaxMetricLogBytes bounds the log of metric batches on disk: older
 	// segments go when it is exceeded, since the metric sink holds their
-	// samples. If zero, 512 MiB.
+	// samples, and are given to it again at each start. If zero, 64 MiB.
 	MaxMetricLogBytes int64
 	// Pricer prices model calls whose sender stated no cost. If nil, such
 	// calls stay unpriced.

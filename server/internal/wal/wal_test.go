@@ -166,8 +166,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// appendUntilBroken opens a log, appends ten records, trims and closes, and
-// says which were acknowledged and which failed.
+// appendUntilBroken opens a log, appends ten records and closes it, and says
+// which were acknowledged and which failed.
 func appendUntilBroken(t *testing.T, cfg Config) (acked, failed map[string]bool) {
 	acked, failed = map[string]bool{}, map[string]bool{}
 	l, err := Open("w", cfg, nil)
@@ -202,6 +202,79 @@ func checkAcked(t *testing.T, got []Record, acked, failed map[string]bool, when 
 	for p := range acked {
 		if seen[p] != 1 {
 			t.Fatalf("%s: acknowledged %q is lost", when, p)
+		}
+	}
+}
+
+// TestFaultsOfRecovery fails each operation of an Open that finds a torn tail,
+// and looks for every acknowledged record after the next one.
+func TestFaultsOfRecovery(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		for n := 1; ; n++ {
+			d := newMemDisk()
+			cfg := Config{disk: d, SegmentBytes: 150}
+			acked, _ := appendUntilBroken(t, cfg)
+			d.mu.Lock()
+			last := ""
+			for name := range d.names {
+				last = max(last, name)
+			}
+			d.names[last].cache = append(d.names[last].cache, "a torn tail"...)
+			d.names[last].synced = d.names[last].cache
+			d.ops, d.failAt, d.keep = 0, n, keep
+			d.mu.Unlock()
+			l, _, err := collect(t, "w", cfg)
+			reached := d.ops >= n
+			if err == nil {
+				mustCloseOrFault(t, l)
+			}
+			d.crash()
+			l, got := mustOpen(t, "w", cfg)
+			checkAcked(t, got, acked, nil, fmt.Sprintf("recovery op %d keep %v", n, keep))
+			mustClose(t, l)
+			if !reached {
+				break
+			}
+		}
+	}
+}
+
+func mustCloseOrFault(t *testing.T, l *Log) {
+	t.Helper()
+	if err := l.Close(); err != nil && !errors.Is(err, errFault) {
+		t.Fatalf("Close: %v", err)
+	}
+}
+
+// TestFaultsOfTrim fails each operation of a Trim. What is left must be the
+// newest records without a gap.
+func TestFaultsOfTrim(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		for n := 1; ; n++ {
+			d := newMemDisk()
+			cfg := Config{disk: d, SegmentBytes: 150}
+			l, _ := mustOpen(t, "w", cfg)
+			for i := range 12 {
+				mustAppend(t, l, Metrics, fmt.Sprintf("record %d", i))
+			}
+			d.mu.Lock()
+			d.ops, d.failAt, d.keep = 0, n, keep
+			d.mu.Unlock()
+			err := l.Trim(200)
+			d.mu.Lock()
+			d.failAt = 0
+			d.mu.Unlock()
+			reached := err != nil
+			mustClose(t, l)
+			d.crash()
+			l, got := mustOpen(t, "w", cfg)
+			if len(got) == 0 || string(got[len(got)-1].Payload) != "record 11" {
+				t.Fatalf("op %d keep %v: %d records are left", n, keep, len(got))
+			}
+			mustClose(t, l)
+			if !reached {
+				break
+			}
 		}
 	}
 }
