@@ -2,6 +2,7 @@ package agentlog
 
 import (
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +45,7 @@ func (f *File) archive(now time.Time) error {
 		case tooOld || i >= f.cfg.MaxFiles:
 			errs = append(errs, os.Remove(name))
 		case !f.cfg.NoCompress && !strings.HasSuffix(name, ".gz"):
-			errs = append(errs, compress(name))
+			errs = append(errs, f.compress(name))
 		}
 	}
 	return errors.Join(errs...)
@@ -70,14 +71,14 @@ func (f *File) rotated() ([]string, error) {
 
 // compress replaces a file by its gzipped form. The form is complete and on
 // disk before it gets its name, and has it before the file goes.
-func compress(name string) (err error) {
+func (f *File) compress(name string) (err error) {
 	from, err := os.Open(name)
 	if err != nil {
 		return fmt.Errorf("agentlog: compress %s: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
 	part := name + ".gz.tmp"
-	if err := gzipTo(part, from); err != nil {
+	if err := gzipTo(part, &untilDone{f.gaveUp, from}); err != nil {
 		return errors.Join(fmt.Errorf("agentlog: compress %s: %w", name, err), removeIfThere(part))
 	}
 	if err := os.Rename(part, name+".gz"); err != nil {
@@ -87,6 +88,20 @@ func compress(name string) (err error) {
 		return fmt.Errorf("agentlog: remove %s after compressing it: %w", name, err)
 	}
 	return nil
+}
+
+// untilDone reads until its context ends: Close does not wait for a long
+// compression, which is done at the next start instead.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u *untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
 }
 
 func gzipTo(path string, from io.Reader) error {

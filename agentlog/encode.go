@@ -48,8 +48,9 @@ func (l *Logs) release(e *encoder) {
 	if cap(e.buf) > maxPooledBytes {
 		return
 	}
-	clear(e.record.Attrs[:cap(e.record.Attrs)])
-	e.record, e.red = Record{Attrs: e.record.Attrs[:0]}, nil
+	attrs := e.record.Attrs
+	clear(attrs) // let go of the texts
+	e.record, e.red = Record{Attrs: attrs[:0]}, nil
 	encoders.Put(e)
 }
 
@@ -109,7 +110,7 @@ func (e *encoder) named(name, value string) {
 // hex writes an id, or the text that stands for it where it is no valid one.
 func (e *encoder) hex(name string, id []byte, text string) {
 	if text != "" {
-		e.named(name, e.clean(text))
+		e.named(name, text)
 		return
 	}
 	if allZero(id) {
@@ -157,7 +158,7 @@ func (e *encoder) headText(r *Record, found *ids) {
 			e.buf = append(e.buf, ' ')
 			e.buf = append(e.buf, id.name...)
 			e.buf = append(e.buf, '=')
-			e.word(e.clean(id.value))
+			e.word(id.value)
 		}
 	}
 }
@@ -211,18 +212,19 @@ func (e *encoder) comma() {
 // attr writes one attribute with a comma before it where one is needed. It
 // reports whether it wrote anything: empty attributes and groups are left out.
 func (e *encoder) attr(a slog.Attr, prefix string) bool {
-	v := a.Value
-	if v.Kind() == slog.KindLogValuer {
+	v, kind := a.Value, a.Value.Kind()
+	if kind == slog.KindLogValuer {
 		v = v.Resolve()
+		kind = v.Kind()
 	}
-	if v.Kind() == slog.KindGroup {
+	if kind == slog.KindGroup {
 		return e.group(a.Key, v.Group(), prefix)
 	}
-	if a.Key == "" && v.Kind() == slog.KindAny && v.Any() == nil {
+	if kind == slog.KindAny && a.Key == "" && v.Any() == nil {
 		return false
 	}
 	telling := e.red != nil && e.red.Field(a.Key)
-	if telling || v.Kind() == slog.KindAny && e.red != nil {
+	if telling || kind == slog.KindAny && e.red != nil {
 		v = e.red.Attr(slog.Attr{Key: a.Key, Value: v}).Value
 		if v.Kind() == slog.KindGroup {
 			return e.group(a.Key, v.Group(), prefix)

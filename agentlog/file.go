@@ -24,7 +24,8 @@ type FileConfig struct {
 	NoCompress bool
 	// QueueBytes bounds the lines that wait to be written, for instance while
 	// the disk is full. A line that finds no room is dropped and counted. If
-	// zero, 8 MiB.
+	// zero, 8 MiB. What is being written does not count: at most twice this
+	// much is in memory.
 	QueueBytes int
 }
 
@@ -34,6 +35,10 @@ const Forever = time.Duration(-1)
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 5 * time.Second
+	// lastWait is how long Close waits for the writer after its context ended.
+	lastWait = time.Second
+	// recheck is how often the writer looks whether the file was moved away.
+	recheck = time.Second
 )
 
 // FileStats counts what happened to a [File].
@@ -72,6 +77,7 @@ type File struct {
 	// Of the writer goroutine.
 	file file
 	size int64
+	seen time.Time      // when path was last seen to be file
 	pack sync.WaitGroup // compressions
 	once sync.Mutex     // one compression at a time
 }
@@ -165,7 +171,15 @@ func (f *File) Close(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, f.give)
 	defer stop()
-	<-f.done
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		select {
+		case <-f.done:
+		case <-time.After(lastWait): // the system does not come back from a write
+			return fmt.Errorf("agentlog: close %s: a write does not return: %w", f.path, context.Cause(ctx))
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.lines > 0 && first {
@@ -302,7 +316,11 @@ func lineEnd(chunk []byte, from int) int {
 // ready opens the file if it is closed or someone moved it away, and rotates
 // it if the next line does not fit.
 func (f *File) ready(line int64) error {
-	if f.file != nil && !f.fs.same(f.file, f.path) {
+	if now := time.Now(); f.file != nil && now.Sub(f.seen) >= recheck {
+		f.seen = now
+		if f.fs.same(f.file, f.path) {
+			return f.ready(line)
+		}
 		err := f.file.Close()
 		f.file = nil
 		if err != nil {
@@ -359,18 +377,39 @@ func (osFS) open(path string) (file, int64, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, 0, err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, 0, err
 	}
-	info, err := f.Stat()
-	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		err = f.Chmod(0o600)
-	}
+	size, err := prepare(f)
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
-	return f, info.Size(), nil
+	return f, size, nil
+}
+
+// prepare makes an open log fit to append to: owner-only, and at the start of
+// a line even if a crash tore the last one.
+func prepare(f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := f.Chmod(0o600); err != nil {
+			return 0, err
+		}
+	}
+	var last [1]byte
+	size := info.Size()
+	if size == 0 {
+		return 0, nil
+	}
+	if _, err := f.ReadAt(last[:], size-1); err != nil || last[0] == '\n' {
+		return size, err
+	}
+	n, err := f.Write([]byte{'\n'})
+	return size + int64(n), err
 }
 
 // rename refuses to replace a file: two rotations can fall on one instant.

@@ -65,6 +65,15 @@ func (i *ids) lift(a slog.Attr) bool {
 	return true
 }
 
+// clean redacts ids that came as attributes.
+func (i *ids) clean(e *encoder) {
+	i.trace, i.span, i.agent = e.clean(i.trace), e.clean(i.span), e.clean(i.agent)
+	i.session, i.run, i.user = e.clean(i.session), e.clean(i.run), e.clean(i.user)
+}
+
+// mayLift tells names that lift does not look for, before it is asked.
+func mayLift(key string) bool { return len(key) > 5 && key[len(key)-3:] == "_id" }
+
 // persistent is the context that all loggers of a Logs share.
 type persistent struct {
 	attrs   []slog.Attr
@@ -76,10 +85,12 @@ type persistent struct {
 func (l *Logs) newPersistent(attrs []slog.Attr) *persistent {
 	p := &persistent{attrs: attrs}
 	for _, a := range attrs {
+		e := l.encoder()
 		if p.ids.lift(a) {
+			p.ids.clean(e)
+			l.release(e)
 			continue
 		}
-		e := l.encoder()
 		e.buf = append(e.buf[:0], '{')
 		if e.attr(a, "") {
 			p.keys = append(p.keys, a.Key)
@@ -113,6 +124,7 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for i := range attrs {
 		attrs[i].Value = attrs[i].Value.Resolve()
 		if top && next.ids.lift(attrs[i]) {
+			next.ids.clean(e)
 			continue
 		}
 		if e.attr(attrs[i], h.prefix) {
@@ -216,7 +228,9 @@ func (h *handler) encode(ctx context.Context, r *slog.Record, e *encoder) {
 	l := h.logs
 	base := l.base.Load()
 	var found ids
-	h.collect(ctx, r, e, base, &found)
+	h.collect(ctx, e, base, &found)
+	duplicates := h.survey(r, e, base, &found)
+	h.identify(e, &found)
 	rec := &e.record
 	rec.Time, rec.Level, rec.Severity, rec.Logger = r.Time, r.Level, severity(r.Level), h.state.name
 	rec.Message = e.clean(r.Message)
@@ -224,7 +238,7 @@ func (h *handler) encode(ctx context.Context, r *slog.Record, e *encoder) {
 	mark := len(e.buf)
 	e.openContext(l.cfg.Format)
 	start := len(e.buf)
-	if l.wantAttrs || h.duplicates(r, base) {
+	if l.wantAttrs || duplicates {
 		h.encodeAll(r, e, base)
 	} else {
 		h.encodeContext(r, e, base)
@@ -272,7 +286,7 @@ func (h *handler) encodeContext(r *slog.Record, e *encoder, base *persistent) {
 	top := !h.grouped()
 	var skip ids
 	r.Attrs(func(a slog.Attr) bool {
-		if top {
+		if top && mayLift(a.Key) {
 			a.Value = a.Value.Resolve()
 			if skip.lift(a) {
 				return true
@@ -290,22 +304,19 @@ func (h *handler) encodeContext(r *slog.Record, e *encoder, base *persistent) {
 	e.closeGroups(open)
 }
 
-// collect finds the ids: those of the call's own attributes come before the
-// logger's, then the context's, then the persistent ones.
-func (h *handler) collect(ctx context.Context, r *slog.Record, e *encoder, base *persistent, found *ids) {
+// collect finds the ids: those of the logger's attributes come before the
+// context's, and those before the persistent ones.
+func (h *handler) collect(ctx context.Context, e *encoder, base *persistent, found *ids) {
 	rec := &e.record
-	attrs := rec.Attrs
-	*rec = Record{Attrs: attrs[:0]}
 	*found = base.ids
 	if run, ok := runctx.From(ctx); ok {
 		rec.ParentRunID, rec.AgentName = run.ParentRunID, run.AgentName
 		found.agent = or(run.AgentID, found.agent)
 		found.session = or(run.SessionID, found.session)
 		found.run = or(run.RunID, found.run)
-		found.user = or(run.UserID, found.user)
+		found.user = or(e.clean(run.UserID), found.user)
 	}
-	sc := trace.SpanContextFromContext(ctx)
-	if sc.IsValid() {
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 		rec.TraceID, rec.SpanID = sc.TraceID(), sc.SpanID()
 		found.trace, found.span = "", ""
 	}
@@ -314,16 +325,48 @@ func (h *handler) collect(ctx context.Context, r *slog.Record, e *encoder, base 
 		found.agent, found.session = or(own.agent, found.agent), or(own.session, found.session)
 		found.run, found.user = or(own.run, found.run), or(own.user, found.user)
 	}
-	if !h.grouped() {
-		r.Attrs(func(a slog.Attr) bool {
-			if k := a.Key; len(k) > 5 && k[len(k)-3:] == "_id" {
-				a.Value = a.Value.Resolve()
-				found.lift(a)
-			}
-			return true
-		})
+}
+
+// survey goes through the attributes of the call once: it takes the ids among
+// them, which come before all others, and reports whether a name may stand
+// twice on one level: readers of JSON disagree on which counts, and some
+// refuse the line.
+func (h *handler) survey(r *slog.Record, e *encoder, base *persistent, found *ids) (duplicates bool) {
+	var seen nameSet
+	dup := h.clash
+	if len(h.pending) > 0 && h.open == 0 {
+		seen.add(h.pending[0])
 	}
-	// An id as text, of whoever logs, takes the place of the span's.
+	for _, k := range h.first {
+		dup = seen.add(k) || dup
+	}
+	for _, k := range base.keys {
+		dup = seen.add(k) || dup
+	}
+	grouped := h.grouped()
+	if grouped {
+		seen = nameSet{}
+		for _, k := range h.keys {
+			dup = seen.add(k) || dup
+		}
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		dup = seen.add(a.Key) || dup || a.Key == ""
+		if !grouped && mayLift(a.Key) {
+			a.Value = a.Value.Resolve()
+			if found.lift(a) {
+				found.clean(e)
+			}
+		}
+		return true
+	})
+	return dup
+}
+
+// identify writes the ids into the record. A trace or span id that came as a
+// text takes the place of the span's.
+func (h *handler) identify(e *encoder, found *ids) {
+	rec := &e.record
 	if found.trace != "" {
 		rec.TraceID = trace.TraceID{}
 		if id, err := trace.TraceIDFromHex(found.trace); err == nil {
@@ -336,8 +379,6 @@ func (h *handler) collect(ctx context.Context, r *slog.Record, e *encoder, base 
 			rec.SpanID, found.span = id, ""
 		}
 	}
-	found.agent, found.session = e.clean(found.agent), e.clean(found.session)
-	found.run, found.user = e.clean(found.run), e.clean(found.user)
 	rec.AgentID, rec.SessionID, rec.RunID, rec.UserID = found.agent, found.session, found.run, found.user
 }
 
@@ -346,33 +387,6 @@ func or(a, b string) string {
 		return a
 	}
 	return b
-}
-
-// duplicates reports whether a name may stand twice on one level: readers of
-// JSON disagree on which counts, and some refuse the line.
-func (h *handler) duplicates(r *slog.Record, base *persistent) bool {
-	var seen nameSet
-	dup := h.clash
-	if len(h.pending) > 0 && h.open == 0 {
-		seen.add(h.pending[0])
-	}
-	for _, k := range h.first {
-		dup = seen.add(k) || dup
-	}
-	for _, k := range base.keys {
-		dup = seen.add(k) || dup
-	}
-	if h.grouped() {
-		seen = nameSet{}
-		for _, k := range h.keys {
-			dup = seen.add(k) || dup
-		}
-	}
-	r.Attrs(func(a slog.Attr) bool {
-		dup = seen.add(a.Key) || dup || a.Key == ""
-		return true
-	})
-	return dup
 }
 
 // nameSet is a set of names that errs on the side of "seen": on average one
