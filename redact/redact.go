@@ -140,6 +140,9 @@ const maxPasses = 4
 // String returns s without what the detectors find. Redacting the result
 // again changes nothing.
 func (r *Redactor) String(s string) string {
+	if plain(s) {
+		return s
+	}
 	for range maxPasses {
 		out, changed := r.pass(s, nil)
 		if !changed {
@@ -149,6 +152,41 @@ func (r *Redactor) String(s string) string {
 	}
 	return s
 }
+
+// plain reports whether nothing can be found in s, at the least cost: most
+// texts of a log line are short words and numbers.
+func plain(s string) bool {
+	for i := 0; i < len(s); {
+		switch class[s[i]] {
+		case 0:
+			i++
+			continue
+		case atWord:
+			if i+1 < len(s) && pairs[s[i]]&(1<<(s[i+1]&63)) != 0 {
+				return false
+			}
+		case atDigit:
+			if len(s)-i >= minNumberBytes {
+				return false
+			}
+		case atDash:
+			if i+1 < len(s) && s[i+1] == '-' {
+				return false
+			}
+			i++
+			continue
+		default:
+			return false
+		}
+		for i++; i < len(s) && isAlnum[s[i]]; i++ {
+		}
+	}
+	return true
+}
+
+// minNumberBytes is the length of the shortest thing that begins with a digit:
+// an address such as 1.2.3.4.
+const minNumberBytes = 7
 
 // finding is a part of a text that is to be replaced.
 type finding struct {

@@ -230,8 +230,8 @@ func TestCleanTextCostsNothing(t *testing.T) {
 	}
 }
 
-// TestCostIsLinear counts steps rather than time: a megabyte of the worst a
-// detector can be fed must finish, which quadratic work would not.
+// TestLargeHostileTexts feeds each detector a megabyte of the worst there is
+// for it. There is no clock: quadratic work would not end before go test does.
 func TestLargeHostileTexts(t *testing.T) {
 	r := New(Config{})
 	for _, part := range []string{
