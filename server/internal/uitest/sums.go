@@ -91,7 +91,7 @@ func (f *Fixture) costs(r *http.Request) (any, error) {
 	return object{"by": by, "total_usd": t.cost(), "unpriced_calls": t.unpriced, "model_calls": t.calls, "rows": rows}, nil
 }
 
-func (f *Fixture) agents(r *http.Request) (any, error) {
+func (f *Fixture) agents(*http.Request) (any, error) {
 	rows := []object{}
 	keys, groups := f.groups("agent_name")
 	for _, key := range keys {
@@ -112,8 +112,7 @@ func (f *Fixture) agents(r *http.Request) (any, error) {
 		}
 		rows = append(rows, row)
 	}
-	list, next := paged(r, rows)
-	return object{"agents": list, "next": next}, nil
+	return object{"agents": rows}, nil
 }
 
 func durations(spans []object) []float64 {

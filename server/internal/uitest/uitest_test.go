@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -348,4 +349,14 @@ func TestFalseProof(t *testing.T) {
 	}
 	tab.Shot("audit-false")
 	tab.Clean("false proof")
+}
+
+// TestWalkServer walks a server that already runs, named by KAIZEN_UI_URL: the
+// demo's, or one in production whose data the pictures should show.
+func TestWalkServer(t *testing.T) {
+	base := os.Getenv("KAIZEN_UI_URL")
+	if base == "" {
+		return // not a skip: nothing that a test run owes is left out
+	}
+	Walk(t, base, Options{})
 }

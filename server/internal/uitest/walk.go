@@ -169,13 +169,17 @@ func findSpan(base string, exemplars bool) (spanTarget, error) {
 		Traces []struct {
 			TraceID string `json:"trace_id"`
 			Agents  []string
+			Errors  int
 		}
 	}
 	if err := getJSON(base+"/api/traces?limit=100", &runs); err != nil {
 		return spanTarget{}, err
 	}
 	list := runs.Traces
-	sort.SliceStable(list, func(i, j int) bool { return len(list[i].Agents) > len(list[j].Agents) })
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		return len(a.Agents) > len(b.Agents) || len(a.Agents) == len(b.Agents) && a.Errors > b.Errors
+	})
 	for _, t := range list {
 		var answer struct {
 			Entries []struct {

@@ -240,7 +240,7 @@ function details(n) {
 /** @param {Span} s */
 function trouble(s) {
   if (!isBad(s) && !s.status_message) return null;
-  return h("div", { class: "errorbox " + s.status, role: "note" }, h("strong", null, s.error_type || (s.status === "denied" ? "denied" : s.status)), h("p", null, s.status_message || "No message was recorded."));
+  return h("div", { class: "errorbox " + s.status, role: "note" }, h("strong", null, s.error_type && s.error_type !== "_OTHER" ? s.error_type : s.status), h("p", null, s.status_message || "No message was recorded."));
 }
 
 /** @param {Span} s */
@@ -281,6 +281,11 @@ function events(s) {
   }));
 }
 
+/** @param {unknown} v */
+function words(v) {
+  return v ? longText(typeof v === "string" ? v : pretty(v)) : h("p", { class: "quiet" }, "not recorded");
+}
+
 /** @param {Span} s @returns {import("./dom.js").Child[]} */
 function content(s) {
   if (s.kind === "tool") {
@@ -288,7 +293,7 @@ function content(s) {
     return [h("h3", null, "Arguments"), value("arguments", s.tool_arguments), h("h3", null, "Result"), s.status === "running" ? h("p", { class: "quiet" }, "running") : value("result", s.tool_result)];
   }
   const task = s.attributes?.["kaizen.run.input"], answer = s.attributes?.["kaizen.run.output"];
-  if (task || answer) return [h("h3", null, "Task"), value("task", task), h("h3", null, "Answer"), s.status === "running" ? h("p", { class: "quiet" }, "running") : value("answer", answer)];
+  if (task || answer) return [h("h3", null, "Task"), words(task), h("h3", null, "Answer"), s.status === "running" ? h("p", { class: "quiet" }, "running") : words(answer)];
   const none = !s.input_messages && !s.output_messages && !s.system_instructions;
   if (none) return [h("p", { class: "state" }, isModel(s) ? notRecorded : "A span of this kind carries no messages. Its model calls and tools, below it, do.")];
   return [

@@ -123,8 +123,10 @@ export function copyButton(text, label) {
  * @param {number} [limit] Characters shown at first.
  */
 export function longText(text, limit = 3000) {
-  if (text.length <= limit) return h("pre", { class: "text" }, text);
-  const pre = h("pre", { class: "text" }, text.slice(0, limit) + "…");
+  // JSON is indented and reads better in one width; prose does not.
+  const cls = /^[{[]\s/.test(text) ? "text mono" : "text";
+  if (text.length <= limit) return h("pre", { class: cls }, text);
+  const pre = h("pre", { class: cls }, text.slice(0, limit) + "…");
   const more = h("button", { type: "button", class: "btn small" }, `Show all ${text.length.toLocaleString("en-US")} characters`);
   more.addEventListener("click", () => {
     pre.textContent = text;

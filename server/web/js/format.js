@@ -223,6 +223,6 @@ export function plural(n, one, many) {
  * @param {string} [kind]
  */
 export function shortName(name, kind = "run") {
-  const prefix = { run: "invoke_agent ", tool: "execute_tool ", model: "chat ", specialist: "specialist ", handoff: "handoff ", permission: "permission " }[kind];
+  const prefix = { run: "invoke_agent ", tool: "execute_tool ", model: "chat ", specialist: "specialist ", handoff: "handoff " }[kind];
   return prefix && name.startsWith(prefix) && name.length > prefix.length ? name.slice(prefix.length) : name;
 }

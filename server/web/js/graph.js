@@ -123,7 +123,7 @@ function handoffs(tree) {
     const to = run ? agentOf(run) : named;
     if (!run && named) {
       // The next run of that agent beside the handoff is what it led to.
-      const next = tree.nodes.find((m) => m.span.kind === "run" && agentOf(m) === named && m.start >= n.start && m.parent === n.parent?.parent);
+      const next = tree.nodes.find((m) => m.span.kind === "run" && agentOf(m) === named && m.start >= n.start && !targets.has(m) && (m.parent === n.parent || m.parent === n.parent?.parent));
       if (next) targets.add(next);
     }
     if (from && to) list.push({ from, to, span: n.span.span_id });

@@ -23,6 +23,7 @@ import { fill, h } from "./dom.js";
  * @property {string} label
  * @property {"search"|"text"|"select"} type
  * @property {[string, string][]} [options] value, label
+ * @property {RegExp} [pattern] What a value must look like before it is asked for.
  * @property {string} [initial] Value when the address has none.
  */
 
@@ -301,7 +302,10 @@ function filterBar(filters, extra, params, changed) {
     field.addEventListener(f.type === "select" ? "change" : "input", () => {
       clearTimeout(timer);
       timer = setTimeout(() => {
-        params[f.name] = field.value.trim();
+        const v = field.value.trim(), partial = v !== "" && f.pattern !== undefined && !f.pattern.test(v);
+        field.setAttribute("aria-invalid", String(partial));
+        if (partial || v === params[f.name]) return; // half an id would only be refused
+        params[f.name] = v;
         changed();
       }, f.type === "select" ? 0 : 250);
     });
@@ -321,6 +325,9 @@ function filterBar(filters, extra, params, changed) {
   }
   return form;
 }
+
+/** A trace's id, pasted or followed by a link. @type {RegExp} */
+export const traceID = /^[0-9a-f]{32}$/;
 
 /** The filter of every list that has a time range. @type {Filter} */
 export const sinceFilter = {

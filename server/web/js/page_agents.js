@@ -16,8 +16,8 @@ export function agents(ctx) {
   listView(ctx, {
     label: "Agents",
     filters: [sinceFilter],
-    fetch: async (params, cursor, limit) => {
-      const [body, unpriced] = await Promise.all([get("/api/agents", { ...params, cursor, limit }, ctx.signal), unpricedBy("agent", params, ctx.signal)]);
+    fetch: async (params) => {
+      const [body, unpriced] = await Promise.all([get("/api/agents", params, ctx.signal), unpricedBy("agent", params, ctx.signal)]);
       const items = /** @type {AgentRow[]} */ (body.agents ?? []).map((a) => ({ ...a, unpriced: unpriced.get(a.agent) ?? 0 }));
       return { items, next: body.next ?? "" };
     },

@@ -8,7 +8,7 @@ import { get, getText } from "./api.js";
 import { errorText, poll } from "./app.js";
 import { copyButton, fill, h, longText } from "./dom.js";
 import { int, oneLine, pretty } from "./format.js";
-import { listView, sinceFilter } from "./listview.js";
+import { listView, sinceFilter, traceID } from "./listview.js";
 import { facts, resultTag, spanLink, timeCell, userText } from "./parts.js";
 import { checkProof } from "./proof.js";
 
@@ -26,7 +26,7 @@ export function audit(ctx) {
       { name: "agent", label: "Agent", type: "text" },
       { name: "user", label: "User", type: "text" },
       { name: "result", label: "Result", type: "select", options: [["", "any"], ["success", "success"], ["failure", "failure"], ["denied", "denied"]] },
-      { name: "trace", label: "Trace", type: "text" },
+      { name: "trace", label: "Trace", type: "text", pattern: traceID },
       sinceFilter,
     ],
     above: () => card,

@@ -86,7 +86,7 @@ function draw(data, filtered) {
  * @returns {Promise<Map<string, number>>}
  */
 export async function unpricedBy(by, params, signal) {
-  const costs = /** @type {Costs} */ (await get("/api/costs", { by, since: params["since"] ?? "", limit: 1000 }, signal));
+  const costs = /** @type {Costs} */ (await get("/api/costs", { by, since: params["since"] ?? "" }, signal));
   return new Map((costs.rows ?? []).map((r) => [r.key, r.unpriced_calls]));
 }
 

@@ -6,7 +6,7 @@
 import { get } from "./api.js";
 import { h, longText } from "./dom.js";
 import { oneLine, pretty } from "./format.js";
-import { listView, sinceFilter } from "./listview.js";
+import { listView, sinceFilter, traceID } from "./listview.js";
 import { facts, howToSend, levelTag, spanLink, timeCell } from "./parts.js";
 
 /** @param {Context} ctx */
@@ -19,7 +19,7 @@ export function logs(ctx) {
       { name: "q", label: "Search", type: "search" },
       { name: "level", label: "Level, at least", type: "select", options: [["", "any"], ["debug", "debug"], ["info", "info"], ["warning", "warning"], ["error", "error"], ["critical", "critical"]] },
       { name: "logger", label: "Logger", type: "text" },
-      { name: "trace_id", label: "Trace", type: "text" },
+      { name: "trace_id", label: "Trace", type: "text", pattern: traceID },
       sinceFilter,
     ],
     fetch: async (params, cursor, limit) => {

@@ -69,6 +69,8 @@ export function transcript(tree) {
       blocks.push({ ...base, type: "tool", args: s.tool_arguments ?? call, result: s.tool_result });
     } else if (s.kind === "specialist" && n.children.some((c) => c.span.kind === "run")) {
       continue; // the header of the run below says the same
+    } else if (s.kind === "permission" && s.status === "ok" && s.attributes?.["kaizen.decision"] === "allow") {
+      continue; // the usual case, before each tool; the waterfall has it
     } else if (steps.has(s.kind)) {
       blocks.push({ ...base, type: "step" });
     }

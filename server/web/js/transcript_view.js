@@ -134,7 +134,7 @@ export class TranscriptView {
       case "message":
         return message({ role: b.role ?? "", parts: b.parts ?? [], ...(b.finish ? { finish_reason: b.finish } : {}) });
       case "tool":
-        return h("div", { class: "toolcard" + (isBad(s) ? " bad" : "") },
+        return h("div", { class: "toolcard st-" + s.status },
           h("div", { class: "toolhead" }, kindTag("tool"), h("strong", null, s.tool_name || shortName(s.name, s.kind)), h("span", { class: "quiet num" }, duration(s.duration_ms)), s.status === "ok" ? null : statusTag(s.status)),
           h("div", { class: "pair" }, h("span", { class: "quiet" }, "in"), value("arguments", b.args)),
           isBad(s) ? trouble(b.node) : h("div", { class: "pair" }, h("span", { class: "quiet" }, "out"), s.status === "running" ? "running" : value("result", b.result)));
@@ -168,7 +168,7 @@ function reason(s) {
 /** @param {Node} n */
 function trouble(n) {
   const s = n.span;
-  return h("span", { class: "trouble" }, [s.error_type, s.status_message].filter(Boolean).join(": ") || "failed without a message");
+  return h("span", { class: `trouble s-${s.status}` }, [s.error_type, s.status_message].filter(Boolean).join(": ") || "failed without a message");
 }
 
 /** @param {Node} n */

@@ -191,7 +191,7 @@ export class Waterfall {
   /** What must be seen even when the bar is out of sight. @param {Node} n @param {boolean} open */
   flag(n, open) {
     const s = n.span;
-    if (isBad(s)) return h("span", { class: `flag s-${s.status}`, title: s.status_message || s.error_type || s.status }, s.status === "denied" ? "denied" : s.error_type || "error");
+    if (isBad(s)) return h("span", { class: `flag s-${s.status}`, title: s.status_message || s.error_type || s.status }, s.status === "denied" ? "denied" : s.error_type && s.error_type !== "_OTHER" ? s.error_type : "error");
     if (!open && n.sum.errors > 0) return h("span", { class: "flag s-error" }, `${int(n.sum.errors)} failed below`);
     if (n.orphan) return h("span", { class: "flag s-denied", title: "its parent span has not arrived" }, "no parent");
     if (s.status === "cancelled") return h("span", { class: "flag s-cancelled" }, "cancelled");
@@ -238,9 +238,9 @@ export class Waterfall {
     this.axis.style.setProperty("padding-right", `${list.offsetWidth - list.clientWidth}px`);
     const { from, length } = this.range();
     const lane = h("div", { class: "lane" }), width = this.element.clientWidth;
-    for (const t of ticks(length, width < 700 ? 2 : 6)) {
+    for (const t of ticks(length, width < 700 ? 3 : 6)) {
       const at = (100 * t) / length;
-      if (at < 94) lane.append(h("span", { style: { left: `${at.toFixed(3)}%` } }, duration(t + (from - this.tree.start))));
+      if (at < 94) lane.append(h("span", { style: { left: `${at.toFixed(3)}%` } }, duration(t + (from - this.tree.start)).replace(/\.0+ /, " ")));
     }
     this.axis.replaceChildren(h("div", { class: "gutter" }, this.zoom ? "Span (zoomed)" : "Span"), h("span", { class: "wnum opt" }, "tokens"), h("span", { class: "wnum opt" }, "cost"), h("span", { class: "wnum" }, "time"), lane);
   }

@@ -19,6 +19,8 @@ test("handoffs: run below, run beside, and no run at all", () => {
   const hand = (id, parent, from, to) => span(id, parent, from, 1, { kind: "handoff", attributes: { "kaizen.handoff.to": to } });
   assert.deepEqual(edges(agentGraph(buildTree([run("x", "", 0, "x"), hand("h", "x", 5, "y"), run("y", "h", 6, "y")]))), ["x handoff y 1"]);
   assert.deepEqual(edges(agentGraph(buildTree([run("p", "", 0, "p"), run("x", "p", 1, "x"), hand("h", "x", 5, "y"), run("y", "p", 6, "y")]))), ["p call x 1", "x handoff y 1"]);
+  const beside = (id, from, to) => span(id, "p", from, 1, { kind: "handoff", attributes: { "kaizen.handoff.from": to[0], "kaizen.handoff.to": to[1] } });
+  assert.deepEqual(edges(agentGraph(buildTree([run("p", "", 0, "p"), run("x", "p", 1, "x"), beside("h", 52, "xy"), run("y", "p", 53, "y"), beside("i", 104, "yz"), run("z", "p", 105, "z")]))), ["p call x 1", "x handoff y 1", "y handoff z 1"]);
   assert.deepEqual(edges(agentGraph(buildTree([run("x", "", 0, "x"), hand("h", "x", 5, "y")]))), ["x handoff y 1"]);
 });
 

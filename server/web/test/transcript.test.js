@@ -30,6 +30,12 @@ test("a tool's call is told by its span, with the arguments of the message", () 
   assert.deepEqual(t.blocks[2].args, { q: 1 });
 });
 
+test("permissions are told when they were not simply given", () => {
+  const ask = (id, from, decision, status = "ok") => span(id, "r", from, 1, { kind: "permission", status, attributes: { "kaizen.decision": decision } });
+  const t = transcript(buildTree([span("r", "", 0, 9, { kind: "run", agent_name: "a" }), ask("p1", 1, "allow"), ask("p2", 2, "deny"), ask("p3", 3, "allow", "error")]));
+  assert.deepEqual(t.blocks.map((b) => b.span), ["r", "p2", "p3", "r"]);
+});
+
 test("what was not recorded is said", () => {
   const t = transcript(buildTree([span("r", "", 0, 9, { kind: "run", agent_name: "a" }), span("m", "r", 1, 5, { kind: "model" }), span("n", "r", 7, null, { kind: "model", status: "running" })]));
   assert.deepEqual(lines(t), ["agent a", "-unrecorded a", "-step a", "end a"]);
