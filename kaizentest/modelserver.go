@@ -1,3 +1,8 @@
+// Package kaizentest has what the tests of agents need: a scripted model server
+// that speaks the providers' wire formats.
+//
+//	server := kaizentest.NewModelServer(kaizentest.Script{Reply: reply})
+//	defer server.Close()
 package kaizentest
 
 import (

@@ -31,9 +31,9 @@ const (
 // caller, so they must be quick, and may be called by many goroutines at once.
 // A panic of an observer is contained: the call goes on.
 type Observer interface {
-	// Start is called before the request leaves. It returns the context to
-	// send the request with (derived from ctx; nil means ctx itself) and a
-	// function that is called exactly once when the call has ended, which may
+	// Start is called before the request leaves. It returns a context whose
+	// values the request is sent with (nil means ctx itself; deadline and
+	// cancellation stay the caller's) and a function that is called exactly once when the call has ended, which may
 	// happen on another goroutine (nil is allowed).
 	Start(ctx context.Context, c Call) (context.Context, func(Result))
 }

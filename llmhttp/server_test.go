@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/kaizen-go/kaizen/kaizentest"
@@ -126,6 +127,47 @@ func TestAgainstServer(t *testing.T) {
 	if bill.Calls != len(paths)*3*15 || cut == 0 || failed == cut || bill.ToolCalls == 0 {
 		t.Errorf("the script did not do what it was for: %+v, %d cut, %d failed", bill, cut, failed)
 	}
+}
+
+// TestCancelOverHTTP cancels a stream in the middle: the server waits for an
+// hour before its third event.
+func TestCancelOverHTTP(t *testing.T) {
+	server := kaizentest.NewModelServer(kaizentest.Script{Reply: func(kaizentest.Request) kaizentest.Reply {
+		return kaizentest.Reply{Text: "hello", Usage: usage, ChunkDelay: time.Hour}
+	}})
+	defer server.Close()
+	ended := make(chan llmhttp.Result, 2)
+	rt := llmhttp.Transport(nil, ends(ended), llmhttp.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+"/v1/messages",
+		strings.NewReader(`{"model":"claude-sonnet-4-5","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Client{Transport: rt}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go cancel()
+	if b, err := io.ReadAll(resp.Body); !errors.Is(err, context.Canceled) || len(b) != 0 {
+		t.Errorf("the caller got %d bytes and %v", len(b), err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-ended; !errors.Is(r.Err, context.Canceled) || r.ErrorType != llmhttp.ErrorCancelled || !r.Partial || r.HasUsage || r.StatusCode != 200 {
+		t.Errorf("result = %+v", r)
+	}
+	if len(ended) != 0 {
+		t.Error("the call ended twice")
+	}
+}
+
+// ends is an observer that passes on the results.
+type ends chan llmhttp.Result
+
+func (e ends) Start(ctx context.Context, _ llmhttp.Call) (context.Context, func(llmhttp.Result)) {
+	return context.WithoutCancel(ctx), func(r llmhttp.Result) { e <- r }
 }
 
 // call makes a call as client libraries do, with a second try after a 429.

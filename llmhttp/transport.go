@@ -81,7 +81,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.send(req, sent)
 	}
 	o.dialect = d
-	sent = sent.WithContext(ctx)
+	sent = sent.WithContext(valueContext{Context: req.Context(), values: ctx})
 	returned := false
 	defer func() {
 		if !returned { // base panics: not ours to stop, but the call has ended
@@ -90,7 +90,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}()
 	resp, err := t.send(req, sent)
 	returned = true
-	t.watch(sent.Context(), resp, err, o)
+	t.watch(req.Context(), resp, err, o)
 	return resp, err
 }
 
@@ -104,6 +104,15 @@ func (t *transport) send(req, sent *http.Request) (*http.Response, error) {
 	}
 	return resp, err
 }
+
+// valueContext has the caller's deadline and cancellation and the observer's
+// values: to observe a call is not to change when it ends.
+type valueContext struct {
+	context.Context
+	values context.Context
+}
+
+func (c valueContext) Value(key any) any { return c.values.Value(key) }
 
 // watch ends the call, or has the response's body end it.
 func (t *transport) watch(ctx context.Context, resp *http.Response, err error, o *observed) {
