@@ -44,10 +44,11 @@ func ContentOf(s *record.Span) Content {
 	if s.Kind != record.KindTool {
 		c.ToolArguments, c.ToolResult = a["gen_ai.tool.call.arguments"], a["gen_ai.tool.call.result"]
 	}
-	if c.Input == nil {
+	numbered := hasNumbered(a)
+	if c.Input == nil && numbered {
 		c.Input = indexed(a, "llm.input_messages.", ".message.", "gen_ai.prompt.", ".")
 	}
-	if c.Output == nil {
+	if c.Output == nil && numbered {
 		c.Output = indexed(a, "llm.output_messages.", ".message.", "gen_ai.completion.", ".")
 	}
 	if c.Output == nil {
@@ -198,6 +199,16 @@ func toolCalls(v any) []Part {
 		out = append(out, p)
 	}
 	return out
+}
+
+// hasNumbered spares most spans the making of names that they do not have.
+func hasNumbered(a attrs) bool {
+	for k := range a {
+		if strings.HasPrefix(k, "llm.") || strings.HasPrefix(k, "gen_ai.prompt.") || strings.HasPrefix(k, "gen_ai.completion.") {
+			return true
+		}
+	}
+	return false
 }
 
 // maxIndexed bounds the messages read from numbered attributes.

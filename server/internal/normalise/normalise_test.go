@@ -52,6 +52,9 @@ func normal(t testing.TB, scope string, s ptrace.Span) *record.Span {
 	return out
 }
 
+// The price book is what prices calls in a server.
+var _ Pricer = (*price.Book)(nil)
+
 type m = map[string]any
 
 func TestUsage(t *testing.T) {

@@ -47,18 +47,16 @@ func (e *Engine) Totals(ctx context.Context, w Window) (Totals, error) {
 		if err != nil {
 			return out, err
 		}
-		for _, s := range t.spans {
-			if !w.has(s.Start) {
-				continue
-			}
-			out.countSpan(s)
-			id := t.identity(s)
-			sessions[id.session], agents[id.agent()] = true, true
+		sum := t.sum
+		if !w.Since.IsZero() && t.first.Before(w.Since) || !w.Until.IsZero() && !t.last.Before(w.Until) {
+			sum = t.sumIn(w) // part of the trace
 		}
-		for _, c := range t.calls {
-			if w.has(c.Start) {
-				out.countCall(c)
-			}
+		out.add(sum.Totals)
+		for _, s := range sum.sessions {
+			sessions[s] = true
+		}
+		for _, a := range sum.agents {
+			agents[a] = true
 		}
 	}
 	delete(sessions, "")
@@ -68,6 +66,53 @@ func (e *Engine) Totals(ctx context.Context, w Window) (Totals, error) {
 		return Totals{}, err
 	}
 	return out, nil
+}
+
+// traceSum is what a trace adds to the totals.
+type traceSum struct {
+	Totals
+	sessions, agents []string
+}
+
+// sumIn sums up what began in the window.
+func (t *tree) sumIn(w Window) traceSum {
+	var sum traceSum
+	for _, s := range t.spans {
+		if !w.has(s.Start) {
+			continue
+		}
+		sum.countSpan(s)
+		id := t.identity(s)
+		if !slices.Contains(sum.sessions, id.session) {
+			sum.sessions = append(sum.sessions, id.session)
+		}
+		if agent := id.agent(); !slices.Contains(sum.agents, agent) {
+			sum.agents = append(sum.agents, agent)
+		}
+	}
+	for _, c := range t.calls {
+		if w.has(c.Start) {
+			sum.countCall(c)
+		}
+	}
+	return sum
+}
+
+func (o *Totals) add(v Totals) {
+	o.Runs += v.Runs
+	o.RunsFailed += v.RunsFailed
+	o.Spans += v.Spans
+	o.ModelCalls += v.ModelCalls
+	o.ModelCallsFailed += v.ModelCallsFailed
+	o.ModelCallsUnpriced += v.ModelCallsUnpriced
+	o.ToolCalls += v.ToolCalls
+	o.ToolCallsFailed += v.ToolCallsFailed
+	o.Tokens.Input += v.Tokens.Input
+	o.Tokens.CacheRead += v.Tokens.CacheRead
+	o.Tokens.CacheWrite += v.Tokens.CacheWrite
+	o.Tokens.Output += v.Tokens.Output
+	o.Tokens.Reasoning += v.Tokens.Reasoning
+	o.CostUSD += v.CostUSD
 }
 
 func (o *Totals) countSpan(s *record.Span) {

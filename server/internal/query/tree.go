@@ -17,6 +17,7 @@ type tree struct {
 	spans   []*record.Span              // by start
 	ids     map[record.SpanID]*identity // many spans share one
 	calls   []Call
+	sum     traceSum // of the whole trace
 	// root is the earliest span without a parent here; the earliest of all
 	// when parents form a ring. run is the run that the trace is about: the
 	// root, or else the earliest run, or else the root all the same.
@@ -65,6 +66,7 @@ func newTree(tr store.Trace) *tree {
 	t.root = t.findRoot()
 	t.run = t.findRun()
 	t.calls = callsOf(t)
+	t.sum = t.sumIn(Window{})
 	t.byID = nil // cached trees are many
 	return t
 }
