@@ -232,4 +232,3 @@ func removeIfEmpty(dir string) error {
 }
 
 var errHasFiles = errors.New("has files")
-

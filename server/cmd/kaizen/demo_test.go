@@ -380,6 +380,9 @@ func TestEverySpanLeadsToItsRecords(t *testing.T) {
 			t.Errorf("span %q of kind %q: what has it?", s.Name, s.Kind)
 			continue
 		}
+		if s.Status == "error" { // whatever fails is logged and counted
+			w.logs, w.exemplars = true, true
+		}
 		var answer struct {
 			Logs      []struct{ TraceID, SpanID string } `json:"logs"`
 			Audit     []json.RawMessage                  `json:"audit"`
