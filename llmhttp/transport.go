@@ -125,6 +125,8 @@ func (t *transport) watch(ctx context.Context, resp *http.Response, err error, o
 		res := responseHead(resp)
 		res.Partial = true // what follows is another protocol
 		o.done(res)
+	case resp.Body == http.NoBody: // callers compare it, so it stays
+		newTap(ctx, resp, o).end(io.EOF)
 	default:
 		resp.Body = newTap(ctx, resp, o)
 	}

@@ -397,6 +397,22 @@ func TestSwitchingProtocolsIsNotWrapped(t *testing.T) {
 	}
 }
 
+func TestNoBodyStays(t *testing.T) {
+	resp := response(503, nil)
+	resp.Body = http.NoBody
+	var rec recorder
+	got, err := Transport(answering(func() *http.Response { return resp }), &rec, Config{}).RoundTrip(request(t, "chat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Body != http.NoBody {
+		t.Errorf("body is a %T", got.Body)
+	}
+	if r := rec.one(t); r.ErrorType != "503" || r.Partial {
+		t.Errorf("result = %s", golden(r))
+	}
+}
+
 type key struct{}
 
 func TestContextAndRequest(t *testing.T) {
