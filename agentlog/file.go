@@ -1,6 +1,7 @@
 package agentlog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -209,16 +210,15 @@ func (f *File) run() {
 		f.queue = spare[:0]
 		f.mu.Unlock()
 		rest := f.write(chunk)
+		lines -= uint64(bytes.Count(rest, []byte{'\n'}))
 		f.mu.Lock()
-		if rest == 0 {
-			f.lines -= lines
-			f.stats.Lines += lines
-		}
+		f.lines -= lines
+		f.stats.Lines += lines
 		f.mu.Unlock()
 		if spare = chunk; cap(spare) > 1<<20 {
 			spare = nil // a burst is no reason to keep its memory
 		}
-		if closing {
+		if closing || len(rest) > 0 { // all is written, or Close gave up
 			f.finish()
 			return
 		}
@@ -237,8 +237,8 @@ func (f *File) finish() {
 }
 
 // write writes whole lines, rotating between them, and retries until it has
-// written all or Close gave up. It returns how many bytes are left.
-func (f *File) write(chunk []byte) int {
+// written all or Close gave up. It returns what is left.
+func (f *File) write(chunk []byte) []byte {
 	wait := firstRetry
 	midLine := false // after a failed write: do not rotate within a line
 	for len(chunk) > 0 {
@@ -257,14 +257,14 @@ func (f *File) write(chunk []byte) int {
 		case <-timer.C:
 		case <-f.gaveUp.Done():
 			timer.Stop()
-			return len(chunk)
+			return chunk
 		}
 		wait = min(2*wait, lastRetry)
 	}
 	f.mu.Lock()
 	f.failure = nil
 	f.mu.Unlock()
-	return 0
+	return nil
 }
 
 func (f *File) failed(err error) {
