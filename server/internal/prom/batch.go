@@ -220,9 +220,17 @@ func classify(err error, l labels.Labels) error {
 // snapshot returns the value of s alone, to compare with later ones.
 func (s *sample) snapshot() sample { return sample{v: s.v, h: s.h, fh: s.fh} }
 
+// ends reports whether s says that its series ended. The storage writes the end
+// of a series of histograms as a histogram, however it was given.
+func (s *sample) ends() bool {
+	return value.IsStaleNaN(s.v) || s.h != nil && value.IsStaleNaN(s.h.Sum) || s.fh != nil && value.IsStaleNaN(s.fh.Sum)
+}
+
 // same reports whether s and o have the same value, NaNs bit by bit.
 func (s *sample) same(o *sample) bool {
 	switch {
+	case s.ends() || o.ends():
+		return s.ends() && o.ends()
 	case (s.h == nil) != (o.h == nil), (s.fh == nil) != (o.fh == nil):
 		return false
 	case s.h != nil:

@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
@@ -31,8 +30,7 @@ func (db *DB) newestSample(ctx context.Context, ls labels.Labels) (s sample, fou
 			s, found = take(it, typ), true
 		}
 	})
-	ended := value.IsStaleNaN(s.v) || s.h != nil && value.IsStaleNaN(s.h.Sum) || s.fh != nil && value.IsStaleNaN(s.fh.Sum)
-	return s, found && !ended, err
+	return s, found && !s.ends(), err
 }
 
 // read calls f with the samples of exactly one series, if it exists.
