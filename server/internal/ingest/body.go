@@ -59,12 +59,15 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 	}
 	defer in.Close() // a reader's; nothing was written
 	var held int64
-	release = func() { s.budget.give(held) }
+	defer func() {
+		if release == nil { // also when a decoder panics
+			s.budget.give(held)
+		}
+	}()
 	for {
 		if len(body) == cap(body) {
 			grow := int64(max(32<<10, cap(body)))
 			if !s.budget.take(grow) {
-				release()
 				return nil, nil, overloaded()
 			}
 			held += grow
@@ -73,14 +76,12 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 		n, err := in.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		if int64(len(body)) > limit {
-			release()
 			return nil, nil, tooLarge(limit)
 		}
 		if err == io.EOF {
-			return body, release, nil
+			return body, func() { s.budget.give(held) }, nil
 		}
 		if err != nil {
-			release()
 			return nil, nil, unpackFailure(err, limit)
 		}
 	}

@@ -27,7 +27,8 @@ func (s *Server) route(sig signal) http.Handler {
 	})
 }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, sig signal) *failure {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, sig signal) (fail *failure) {
+	defer s.caught(sig, &fail)
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		return &failure{http: http.StatusMethodNotAllowed, code: codes.Unimplemented, msg: "use POST"}

@@ -112,15 +112,23 @@ type answer struct {
 	req      request
 }
 
-// take decodes and stores one body. A panic in a decoder or the store ends the
-// request, not the server; it is the last line, and counted.
+// caught, deferred, makes a failure of a panic: it ends the request, not the
+// server. It is the last line, and counted.
+func (s *Server) caught(sig signal, fail **failure) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	s.cfg.Logger.Error("ingest: panic", "signal", sig, "panic", p, "stack", string(debug.Stack()))
+	s.metrics.panics.WithLabelValues(string(sig)).Inc()
+	s.metrics.failed(sig, outcomeFailed)
+	*fail = &failure{http: http.StatusInternalServerError, code: codes.Internal, msg: "internal error"}
+}
+
+// take decodes and stores one body.
 func (s *Server) take(ctx context.Context, sig signal, body []byte, isJSON bool) (a answer, fail *failure) {
+	defer s.caught(sig, &fail)
 	defer func() {
-		if p := recover(); p != nil {
-			s.cfg.Logger.Error("ingest: panic", "signal", sig, "panic", p, "stack", string(debug.Stack()))
-			s.metrics.panics.WithLabelValues(string(sig)).Inc()
-			fail = &failure{http: http.StatusInternalServerError, code: codes.Internal, msg: "internal error", outcome: outcomeFailed}
-		}
 		if fail != nil {
 			s.metrics.failed(sig, fail.outcome)
 		}
