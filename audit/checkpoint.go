@@ -75,6 +75,13 @@ func parseCheckpoint(msg []byte, vkey string) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, err
 	}
+	for _, sig := range n.Sigs {
+		// The note package takes base64 whose last, unused bits are set.
+		raw, err := base64.StdEncoding.DecodeString(sig.Base64)
+		if err != nil || base64.StdEncoding.EncodeToString(raw) != sig.Base64 {
+			return Checkpoint{}, errors.New("signature is not in canonical form")
+		}
+	}
 	c := Checkpoint{Note: string(msg)}
 	lines := strings.Split(n.Text, "\n")
 	if len(lines) != 4 {

@@ -99,7 +99,7 @@ func (c *cursor) broken(reason string) error {
 // fill reads more of the current segment into the window.
 func (c *cursor) fill() error {
 	if c.buf == nil {
-		c.buf = make([]byte, windowBytes)
+		c.buf = make([]byte, min(windowBytes, c.largest()))
 	}
 	c.end = copy(c.buf, c.buf[c.start:c.end])
 	c.start = 0
@@ -114,6 +114,15 @@ func (c *cursor) fill() error {
 		return c.broken("file became shorter while it was read")
 	}
 	return err
+}
+
+// largest is the size of the largest segment: no window need be larger.
+func (c *cursor) largest() int64 {
+	var n int64
+	for _, seg := range c.segs {
+		n = max(n, seg.size)
+	}
+	return n
 }
 
 func (c *cursor) nextSegment() error {
@@ -145,7 +154,8 @@ func (c *cursor) hash(i int64) (h [32]byte, err error) {
 
 func (c *cursor) fillHashes(i int64) error {
 	if c.hashBuf == nil {
-		c.hashBuf = make([]byte, hashWindow*32)
+		// A line has more than 64 bytes: there are at most so many hashes.
+		c.hashBuf = make([]byte, 32*min(hashWindow, c.largest()/64+1))
 	}
 	if c.seg().hashes == nil {
 		return missing(c.seg().hashPath(), i)

@@ -21,7 +21,7 @@ func closedLedger(t testing.TB, n int) (dir string, receipts []Receipt) {
 	t.Helper()
 	dir = t.TempDir() + "/audit"
 	cfg := small()
-	cfg.segmentBytes = 1200
+	cfg.segmentBytes = 700
 	l := mustOpen(t, dir, cfg)
 	receipts = appendN(t, l, 0, n)
 	mustClose(t, l)
@@ -74,7 +74,7 @@ func mustTamper(t testing.TB, what, dir string, cfg VerifyConfig, path string, i
 // see it and, for a flip in a line or in its hash, name file and entry; a
 // reader and Open must refuse as well.
 func TestEveryBitFlip(t *testing.T) {
-	dir, _ := closedLedger(t, 7)
+	dir, _ := closedLedger(t, 4)
 	files := filesOf(t, dir)
 	if len(files) < 6 {
 		t.Fatalf("only %d files: want several segments", len(files))
@@ -355,15 +355,18 @@ func TestProof(t *testing.T) {
 			t.Errorf("Checkpoint = %+v, %v", c, err)
 		}
 		// Every bit counts.
-		for at := range text {
+		for at := range 8 * len(text) {
+			if i%10 > 0 && at/8%8 != at%8 {
+				continue // all bits of some proofs, and one of each byte of the others
+			}
 			bad := bytes.Clone(text)
-			bad[at] ^= 1 << (at % 8)
+			bad[at/8] ^= 1 << (at % 8)
 			p, err := ParseProof(bad)
 			if err == nil {
 				err = p.Check(l.VerifierKey())
 			}
 			if !errors.Is(err, ErrProof) {
-				t.Fatalf("proof %d with byte %d flipped: %v, want ErrProof", i, at, err)
+				t.Fatalf("proof %d with bit %d flipped: %v, want ErrProof", i, at, err)
 			}
 		}
 	}
