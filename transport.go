@@ -109,9 +109,7 @@ func (modelCalls) Start(ctx context.Context, c llmhttp.Call) (context.Context, f
 	sent(call, c)
 	ctx, op, err := hook.From(ctx).Begin(ctx, call)
 	if err != nil { // a handler refused: the request must not leave
-		refused, cancel := context.WithCancelCause(ctx)
-		cancel(err)
-		return refused, func(llmhttp.Result) {}
+		return llmhttp.Refuse(ctx, err), nil
 	}
 	return ctx, func(r llmhttp.Result) {
 		op.Update(func(p hook.Payload) { received(p.(*hook.ModelCall), r) })

@@ -12,6 +12,7 @@ import (
 
 // Values of [Result.ErrorType] for errors that the provider did not name.
 const (
+	ErrorRefused    = "refused"    // the observer kept the request from being sent
 	ErrorCancelled  = "cancelled"  // the caller's context was cancelled
 	ErrorTimeout    = "timeout"    // a deadline passed, the caller's or the network's
 	ErrorConnection = "connection" // the request could not be sent, or got no response

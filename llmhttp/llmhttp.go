@@ -33,8 +33,9 @@ const (
 type Observer interface {
 	// Start is called before the request leaves. It returns a context whose
 	// values the request is sent with (nil means ctx itself; deadline and
-	// cancellation stay the caller's) and a function that is called exactly once when the call has ended, which may
-	// happen on another goroutine (nil is allowed).
+	// cancellation stay the caller's) and a function that is called exactly
+	// once when the call has ended, which may happen on another goroutine (nil
+	// is allowed). With a context of [Refuse] the request is not sent.
 	Start(ctx context.Context, c Call) (context.Context, func(Result))
 }
 

@@ -81,6 +81,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.send(req, sent)
 	}
 	o.dialect = d
+	if err, refused := ctx.Value(refusalKey{}).(error); refused {
+		return nil, o.refuse(sent, err)
+	}
 	sent = sent.WithContext(valueContext{Context: req.Context(), values: ctx})
 	returned := false
 	defer func() {
@@ -92,6 +95,24 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	returned = true
 	t.watch(req.Context(), resp, err, o)
 	return resp, err
+}
+
+type refusalKey struct{}
+
+// Refuse returns a context with which [Observer.Start] keeps a request from
+// being sent: its caller gets err.
+func Refuse(ctx context.Context, err error) context.Context {
+	return context.WithValue(ctx, refusalKey{}, err)
+}
+
+// refuse ends a call that was not sent. A round tripper closes the body on
+// every path.
+func (o *observed) refuse(req *http.Request, err error) error {
+	if req.Body != nil {
+		err = errors.Join(err, req.Body.Close())
+	}
+	o.done(Result{Err: err, ErrorType: ErrorRefused})
+	return err
 }
 
 var errPanic = errors.New("llmhttp: the base transport panicked")
