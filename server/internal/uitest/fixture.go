@@ -61,7 +61,7 @@ func Empty() (*Fixture, error) {
 	return f, nil
 }
 
-// ServeHTTP implements [http.Handler] for the paths below /api.
+// ServeHTTP implements [http.Handler] for the paths below /api, and a query of /prometheus.
 func (f *Fixture) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.mux.ServeHTTP(w, r) }
 
 // TraceNamed returns the id of the trace of that name, "" if there is none.
@@ -86,6 +86,10 @@ func (f *Fixture) routes() {
 	f.get("/api/costs", "since until by", f.costs)
 	f.get("/api/stats", "since until", f.stats)
 	f.get("/api/audit", common+"agent user action result trace span run session order count", f.audit)
+	f.get("/prometheus/api/v1/query", "query", func(r *http.Request) (any, error) {
+		name, _, _ := strings.Cut(r.URL.Query().Get("query"), "{")
+		return object{"status": "success", "data": object{"resultType": "vector", "result": []object{{"metric": object{"__name__": name}, "value": []any{0, "3"}}}}}, nil
+	})
 	f.get("/api/audit/checkpoint", "", func(*http.Request) (any, error) { return f.ledger.checkpoint(), nil })
 	f.mux.HandleFunc("GET /api/audit/proof/{index}", func(w http.ResponseWriter, r *http.Request) {
 		i, err := strconv.ParseInt(r.PathValue("index"), 10, 64)

@@ -20,6 +20,7 @@ func serve(t *testing.T, api http.Handler) string {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api)
+	mux.Handle("/prometheus/", api)
 	mux.Handle("/", ui.Handler())
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
@@ -324,6 +325,42 @@ func TestErrors(t *testing.T) {
 	if s := Eval[string](tab, `document.body.innerText`); !strings.Contains(s, "no such page") {
 		t.Errorf("an unknown path shows %q", s)
 	}
+}
+
+// TestKey gives a server the key that it wants, after a wrong one.
+func TestKey(t *testing.T) {
+	const key = "kz-secret"
+	f := fixture(t)
+	tab := Open(t).Tab(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+key {
+			fail(w, http.StatusUnauthorized, "unauthorized", "this server needs an API key")
+			return
+		}
+		f.ServeHTTP(w, r)
+	})), artifacts(t, ""), desktop)
+	tab.Go("/audit")
+	tab.Wait(`document.activeElement.name === "key"`)
+	tab.Shot("key")
+	tab.Keys("wrong" + kb.Enter)
+	tab.Wait(`document.querySelector("dialog .bad")`)
+	tab.Troubles() // the refusals were meant
+	tab.Keys(key + kb.Enter)
+	tab.Wait(`document.querySelector(".list tbody") && !document.querySelector("dialog")`)
+	tab.Troubles()
+	tab.Click("[data-row]")
+	tab.Click(".details button.btn")
+	tab.Wait(`document.querySelector(".verdict-line.good")`)
+	Eval[bool](tab, `(() => {
+		window.saved = "";
+		const create = URL.createObjectURL;
+		URL.createObjectURL = (blob) => { blob.text().then(text => { window.saved = text }); return create(blob) };
+		return true;
+	})()`)
+	tab.Click(".details a[download]")
+	tab.Wait(`window.saved.startsWith("c2sp.org/tlog-proof@v1")`)
+	tab.Go("/costs") // the key outlives a reload
+	tab.Wait(`document.querySelector(".list tbody")`)
+	tab.Clean("with a key")
 }
 
 // TestFalseProof answers with a proof of another entry: the page must say so.

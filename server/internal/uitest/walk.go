@@ -110,6 +110,10 @@ func walkSpan(tab *Tab, s spanTarget, exemplars bool) {
 			tab.Wait(`document.querySelector("#dbody .record")`)
 			tab.Click("#dbody .record summary")
 			tab.Wait(`document.querySelector("#dbody .record[open] .unfold")`)
+			if step == "metrics" {
+				tab.Click("#dbody .now button")
+				tab.Wait(`document.querySelector("#dbody .now .facts")`)
+			}
 		}
 		tab.Shot("span-" + step)
 		tab.Clean("span, " + step)

@@ -14,6 +14,26 @@ export class ApiError extends Error {
   }
 }
 
+const KEY = "kaizen.key";
+
+/** Where a server needs an API key, it is kept for this tab only. */
+export function apiKey() {
+  try {
+    return sessionStorage.getItem(KEY) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+/** @param {string} key */
+export function setApiKey(key) {
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    // Storage is forbidden here; the server will ask again.
+  }
+}
+
 /**
  * @param {string} path Starts with /api.
  * @param {Record<string, string|number|undefined|null>} [params] Empty values are left out.
@@ -56,12 +76,13 @@ export async function getText(path, signal) {
 async function request(url, signal, accept) {
   let res;
   try {
-    res = await fetch(url, { signal, headers: { Accept: accept }, credentials: "same-origin" });
+    res = await fetch(url, { signal, headers: { Accept: accept, ...(apiKey() ? { Authorization: `Bearer ${apiKey()}` } : {}) }, credentials: "same-origin" });
   } catch (e) {
     if (signal.aborted) throw e;
     throw new ApiError(0, "unreachable", "the server does not answer");
   }
   if (res.ok) return res;
+  if (res.status === 401) document.dispatchEvent(new Event("needkey"));
   let code = "http", message = `the server answered ${res.status}`;
   try {
     const body = await res.json();

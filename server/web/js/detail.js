@@ -205,7 +205,34 @@ function exemplar(e) {
     h("summary", null, h("strong", { class: "mono" }, e.metric), h("span", { class: "num" }, seconds ? duration(e.value * 1000) : String(e.value))),
     h("div", { class: "unfold" }, facts([["value", String(e.value)], ["time", e.timestamp], ...labels.map(([k, v]) => /** @type {[string, string]} */ ([k, v]))]),
       h("h4", null, "Query"), h("div", null, h("code", { class: "hash wrap" }, selector), copyButton(selector, "query")),
-      h("p", null, h("a", { href: "/prometheus/api/v1/query?" + new URLSearchParams({ query: selector }), target: "_blank", rel: "noopener" }, "Current value, as JSON"))));
+      now(selector)));
+}
+
+/**
+ * What the metric says now, asked for by a button.
+ * @param {string} selector
+ */
+function now(selector) {
+  const out = h("div", { role: "status" });
+  const ask = h("button", { type: "button", class: "btn small" }, "Value now");
+  ask.addEventListener("click", async () => {
+    try {
+      // Of a histogram the count is the number to ask for.
+      const query = /_(seconds|bytes)\{/.test(selector) ? `${selector} or ${selector.replace("{", "_count{")}` : selector;
+      const body = await get("/prometheus/api/v1/query", { query }, new AbortController().signal);
+      const rows = /** @type {{metric: Record<string, string>, value?: [number, string], histogram?: [number, {count: string, sum: string}]}[]} */ (body.data?.result ?? []);
+      fill(out, rows.length === 0 ? h("p", { class: "quiet" }, "No series of this name and labels is there now.") : facts(rows.map((r) => [r.metric["__name__"] ?? "", reading(r)])));
+    } catch (e) {
+      fill(out, h("p", { class: "bad" }, errorText(e)));
+    }
+  });
+  return h("div", { class: "now" }, ask, out);
+}
+
+/** @param {{value?: [number, string], histogram?: [number, {count: string, sum: string}]}} r */
+function reading(r) {
+  if (r.histogram) return `${r.histogram[1].count} observations, ${r.histogram[1].sum} in sum`;
+  return r.value?.[1] ?? "";
 }
 
 /**

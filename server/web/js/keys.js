@@ -91,6 +91,27 @@ function moveRow(by) {
   next?.closest("tr")?.scrollIntoView({ block: "nearest" });
 }
 
+/**
+ * Asks for the API key that the server wants.
+ * @param {boolean} refused Whether one was given and not taken.
+ * @param {(key: string) => void} use
+ */
+export function askKey(refused, use) {
+  if (document.querySelector("dialog[open]")) return;
+  const field = h("input", { type: "password", name: "key", autocomplete: "off", spellcheck: "false", required: true, "aria-label": "API key" });
+  const form = h("form", { method: "dialog", class: "keyform" }, field, h("button", { type: "submit", class: "btn" }, "Use it"));
+  const dialog = h("dialog", { class: "help", "aria-labelledby": "key-title" }, h("h2", { id: "key-title" }, "API key"),
+    h("p", { class: refused ? "bad" : "quiet" }, refused ? "The server does not take this key." : "This server shows its data to holders of a key. The key stays in this tab."), form);
+  form.addEventListener("submit", (e) => {
+    e.preventDefault(); // the content policy forbids forms to send anything
+    dialog.close();
+    use(field.value.trim());
+  });
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
 export function showHelp() {
   if (document.querySelector("dialog[open]")) return;
   const list = (/** @type {[string, string][]} */ keys) =>

@@ -71,7 +71,7 @@ export function listView(ctx, spec) {
   const extra = [...ctx.url.searchParams].filter(([k]) => !(k in params) && spec.also?.includes(k));
   for (const [k, v] of extra) params[k] = v;
 
-  const table = h("table", { class: "list", "aria-label": spec.label });
+  const table = h("table", { class: "list", "aria-label": spec.label, hidden: true });
   const headRow = h("tr", null, ...spec.columns.map((c) => h("th", { scope: "col", class: c.class, title: c.title }, c.label)));
   table.append(h("thead", null, headRow));
   const state = h("div", { class: "state", role: "status" }, "Loading…");

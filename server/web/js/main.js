@@ -3,9 +3,10 @@
  * that draws into the root it is given and stops when its signal aborts.
  * @import {Context} from "./app.js"
  */
+import { apiKey, setApiKey } from "./api.js";
 import { connection, errorText, isLive, setLive } from "./app.js";
 import { byId, fill, h } from "./dom.js";
-import { handleKey, showHelp } from "./keys.js";
+import { askKey, handleKey, showHelp } from "./keys.js";
 import { agents } from "./page_agents.js";
 import { audit } from "./page_audit.js";
 import { costs } from "./page_costs.js";
@@ -113,6 +114,11 @@ function toggleTheme() {
 function toggleLive() {
   setLive(!isLive());
 }
+
+document.addEventListener("needkey", () => askKey(apiKey() !== "", (key) => {
+  setApiKey(key);
+  show();
+}));
 
 byId("theme").addEventListener("click", toggleTheme);
 byId("live").addEventListener("click", toggleLive);

@@ -4,7 +4,7 @@
  * @import {Context} from "./app.js"
  * @import {Checkpoint, Entry} from "./types.js"
  */
-import { get, getText } from "./api.js";
+import { apiKey, get, getText } from "./api.js";
 import { errorText, poll } from "./app.js";
 import { copyButton, fill, h, longText } from "./dom.js";
 import { int, oneLine, pretty } from "./format.js";
@@ -106,6 +106,17 @@ export function entryDetails(e, state, signal) {
       verify.disabled = false;
     }
   });
+  const name = `entry-${e.index}.proof`;
+  const download = h("a", { class: "btn", href: `/api/audit/proof/${e.index}`, download: name }, "Proof");
+  download.addEventListener("click", async (event) => {
+    if (!apiKey()) return; // a plain link does
+    event.preventDefault(); // a link cannot carry the key
+    try {
+      save(name, await getText(`/api/audit/proof/${e.index}`, signal));
+    } catch (err) {
+      if (!signal.aborted) fill(verdict, h("p", { class: "bad" }, `The proof could not be read: ${errorText(err)}`));
+    }
+  });
   return h("div", { class: "unfold" },
     facts([
       ["id", h("code", null, e.id)], ["time", e.time], ["agent", e.agent_id], ["user", userText(e.user_id)], ["session", e.session_id], ["run", e.run_id],
@@ -115,9 +126,20 @@ export function entryDetails(e, state, signal) {
     h("h4", null, "Details"), longText(pretty(e.details ?? {})),
     e.metadata && Object.keys(e.metadata).length ? [h("h4", null, "Metadata"), longText(pretty(e.metadata))] : null,
     h("div", { class: "actions" }, verify,
-      h("a", { class: "btn", href: `/api/audit/proof/${e.index}`, download: `entry-${e.index}.proof` }, "Proof"),
-      h("span", { class: "quiet" }, "Offline: ", h("code", null, `kaizen audit check entry-${e.index}.proof`))),
+      download,
+      h("span", { class: "quiet" }, "Offline: ", h("code", null, `kaizen audit check ${name}`))),
     verdict);
+}
+
+/**
+ * Hands a text to the browser as a file.
+ * @param {string} name
+ * @param {string} text
+ */
+function save(name, text) {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
 
 /**

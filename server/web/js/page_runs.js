@@ -76,15 +76,15 @@ function took(t) {
 function totalCards(s) {
   const card = (/** @type {string} */ label, /** @type {import("./dom.js").Child} */ value, /** @type {import("./dom.js").Child} */ note, title = "") =>
     h("div", { class: "total", title }, h("span", { class: "label" }, label), h("span", { class: "value" }, value), h("span", { class: "note" }, note));
-  const failed = (/** @type {number} */ n) => (n > 0 ? h("span", { class: "bad" }, `${int(n)} failed`) : n === 0 ? "none failed" : "");
+  const failed = (/** @type {number} */ n, /** @type {number} */ of) => (n > 0 ? h("span", { class: "bad" }, `${int(n)} failed`) : of > 0 ? "none failed" : "");
   const cost = costOf(s.cost_usd, s.model_calls_unpriced, s.model_calls);
   const tokens = tokenSum(s.tokens);
   return [
-    card("Runs", int(s.runs), failed(s.runs_failed)),
-    card("Model calls", int(s.model_calls), failed(s.model_calls_failed)),
-    card("Tool calls", int(s.tool_calls), failed(s.tool_calls_failed)),
-    card("Tokens", tokens || !s.model_calls ? compact(tokens) : dash("no model call reported its tokens"), s.tokens ? `${compact(s.tokens.output + s.tokens.reasoning)} out` : "", s.tokens ? tokenTitle(s.tokens) : ""),
-    card("Cost", cost.text, s.model_calls_unpriced > 0 ? h("span", { class: "warn" }, `${plural(s.model_calls_unpriced, "call")} unpriced`) : "all calls priced", cost.why),
+    card("Runs", int(s.runs), failed(s.runs_failed, s.runs)),
+    card("Model calls", int(s.model_calls), failed(s.model_calls_failed, s.model_calls)),
+    card("Tool calls", int(s.tool_calls), failed(s.tool_calls_failed, s.tool_calls)),
+    card("Tokens", tokens || !s.model_calls ? compact(tokens) : dash("no model call reported its tokens"), tokens ? `${compact(s.tokens.output + s.tokens.reasoning)} out` : "", s.tokens ? tokenTitle(s.tokens) : ""),
+    card("Cost", cost.text, s.model_calls_unpriced > 0 ? h("span", { class: "warn" }, `${plural(s.model_calls_unpriced, "call")} unpriced`) : s.model_calls > 0 ? "all calls priced" : "", cost.why),
     card("Audit entries", int(s.audit_entries), h("a", { href: "/audit" }, "ledger")),
   ];
 }

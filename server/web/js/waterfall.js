@@ -39,7 +39,7 @@ export class Waterfall {
     this.rail = h("canvas", { class: "rail", "aria-hidden": "true", title: "errors" });
     this.element = h("div", { class: "waterfall" }, this.axis, el, this.rail);
     el.addEventListener("keydown", (e) => this.arrow(e), { signal });
-    this.rail.addEventListener("click", (e) => this.jumpTo(e.offsetY / this.rail.clientHeight), { signal });
+    this.rail.addEventListener("click", (e) => this.jumpTo(e.offsetY / this.railLength()), { signal });
     document.addEventListener("themechange", () => this.drawRail(), { signal });
     const observer = new ResizeObserver(() => {
       this.drawAxis();
@@ -237,12 +237,12 @@ export class Waterfall {
     const list = this.list.element;
     this.axis.style.setProperty("padding-right", `${list.offsetWidth - list.clientWidth}px`);
     const { from, length } = this.range();
-    const lane = h("div", { class: "lane" }), width = this.element.clientWidth;
-    for (const t of ticks(length, width < 700 ? 3 : 6)) {
-      const at = (100 * t) / length;
-      if (at < 94) lane.append(h("span", { style: { left: `${at.toFixed(3)}%` } }, duration(t + (from - this.tree.start)).replace(/\.0+ /, " ")));
-    }
+    const lane = h("div", { class: "lane" });
     this.axis.replaceChildren(h("div", { class: "gutter" }, this.zoom ? "Span (zoomed)" : "Span"), h("span", { class: "wnum opt" }, "tokens"), h("span", { class: "wnum opt" }, "cost"), h("span", { class: "wnum" }, "time"), lane);
+    for (const t of ticks(length, Math.max(2, Math.floor(lane.clientWidth / 46)))) {
+      const at = (100 * t) / length;
+      if (t === 0 || (lane.clientWidth * (100 - at)) / 100 > 44) lane.append(h("span", { style: { left: `${at.toFixed(3)}%` } }, duration(t + (from - this.tree.start)).replace(/\.0+ /, " ")));
+    }
   }
 
   /** Where in the whole list failed spans are: one canvas, however many. */
@@ -253,14 +253,20 @@ export class Waterfall {
     const g = c.getContext("2d");
     if (!g || !items.length) return;
     g.fillStyle = getComputedStyle(c).color;
+    const scale = this.railLength() / items.length;
     items.forEach((n, i) => {
-      if (isBad(n.span) || (this.collapsed.has(n.span.span_id) && n.sum.errors)) g.fillRect(1, (i / items.length) * height, 6, 3);
+      if (isBad(n.span) || (this.collapsed.has(n.span.span_id) && n.sum.errors)) g.fillRect(1, i * scale + Math.min(scale, ROW) / 2 - 1, 6, 3);
     });
+  }
+
+  /** How much of the rail stands for the list: no more than the rows take. */
+  railLength() {
+    return Math.min(this.rail.clientHeight, this.list.items.length * ROW);
   }
 
   /** @param {number} share */
   jumpTo(share) {
-    const at = Math.floor(share * this.list.items.length);
+    const at = Math.min(this.list.items.length - 1, Math.floor(share * this.list.items.length));
     let best = -1;
     this.list.items.forEach((n, i) => {
       if (isBad(n.span) && (best < 0 || Math.abs(i - at) < Math.abs(best - at))) best = i;
