@@ -66,7 +66,6 @@ type Observer struct {
 	exporter *otlp.Exporter
 	provider *sdktrace.TracerProvider // nil unless it is ours
 
-	stopPush func(context.Context) error
 	shutdown sync.Once
 	downErr  error
 }
@@ -110,7 +109,8 @@ func Start(ctx context.Context, cfg Config) (_ *Observer, err error) {
 	})
 	o.reportSelf()
 	if o.exporter != nil && cfg.Off&Metrics == 0 {
-		if o.stopPush, err = o.exporter.PushMetrics(ctx, o.metrics.Gatherer(), cfg.MetricsEvery); err != nil {
+		// The exporter's shutdown ends the pushing, with a last one.
+		if _, err = o.exporter.PushMetrics(context.WithoutCancel(ctx), o.metrics.Gatherer(), cfg.MetricsEvery); err != nil {
 			return nil, fmt.Errorf("kaizen: start metrics: %w", err)
 		}
 	}

@@ -20,9 +20,10 @@ func (o *Observer) Flush(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Shutdown stops the observer against the flow of what it records: metrics are
-// pushed a last time, logs and exporters are flushed (what the server cannot
-// take stays in the spool), and the ledger is closed last. Every step is tried,
+// Shutdown stops the observer against the flow of what it records: logs, the
+// queue of audit entries, spans and, after a last push, metrics are sent (what a
+// server that is away cannot take goes to the spool at once), and the ledger is
+// closed last. Every step is tried,
 // even after one fails or time runs out. Without a deadline in ctx it takes ten
 // seconds at most. Further calls return what the first one did.
 func (o *Observer) Shutdown(ctx context.Context) error {
@@ -38,19 +39,13 @@ func (o *Observer) Shutdown(ctx context.Context) error {
 				errs = append(errs, fmt.Errorf("kaizen: shut down %s: %w", name, err))
 			}
 		}
-		if o.provider != nil {
-			step("tracing", o.provider.ForceFlush(ctx))
-		}
 		if o.logs != nil {
 			step("logs", o.logs.Close(ctx))
 		}
 		if o.audit != nil {
 			step("audit", o.audit.close(ctx))
 		}
-		if o.stopPush != nil {
-			step("metrics", o.stopPush(ctx))
-		}
-		if o.provider != nil {
+		if o.provider != nil { // which shuts down the exporter's way out for spans
 			step("tracing", o.provider.Shutdown(ctx))
 		}
 		if o.exporter != nil {

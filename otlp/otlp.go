@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -164,10 +165,16 @@ func atOnce(all []way, do func(way) error) error {
 	return errors.Join(errs...)
 }
 
-// Flush sends what was taken before the call and waits for the answers. It
+// Flush pushes metrics out of turn, sends what was taken before the call and waits for the answers. It
 // returns nil when all of it was acknowledged; an error when some was dropped
 // meanwhile, or is still in memory or on disk when ctx ends.
 func (e *Exporter) Flush(ctx context.Context) error {
+	e.mu.Lock()
+	pushers := slices.Clone(e.pushers)
+	e.mu.Unlock()
+	for _, p := range pushers {
+		p.pushNow(ctx)
+	}
 	if err := atOnce(e.ways(), func(w way) error { return w.Flush(ctx) }); err != nil {
 		return fmt.Errorf("otlp: flush: %w", err)
 	}

@@ -283,6 +283,25 @@ func TestShutdownStopsPushes(t *testing.T) {
 	}
 }
 
+// TestFlushPushes: what was counted before a flush has arrived after it.
+func TestFlushPushes(t *testing.T) {
+	s := newServer(t)
+	e := newExporter(t, Config{Endpoint: s.URL})
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "g"}))
+	if _, err := e.PushMetrics(t.Context(), reg, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for want := 1; want <= 2; want++ {
+		if err := e.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(s.records(t, "/v1/metrics")); n != want {
+			t.Errorf("%d metrics arrived after flush %d", n, want)
+		}
+	}
+}
+
 func TestUnsupportedSeriesAreCounted(t *testing.T) {
 	s := newServer(t)
 	e := newExporter(t, Config{Endpoint: s.URL})

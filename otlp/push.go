@@ -59,7 +59,7 @@ func (e *Exporter) PushMetrics(ctx context.Context, g prometheus.Gatherer, every
 		return nil, fmt.Errorf("otlp: push metrics every %v: negative", every)
 	}
 	set(&every, DefaultPushEvery)
-	p := &pusher{e: e, gatherer: g, every: every, quit: make(chan struct{}), done: make(chan struct{})}
+	p := &pusher{e: e, gatherer: g, every: every, asked: make(chan chan struct{}), quit: make(chan struct{}), done: make(chan struct{})}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -75,7 +75,8 @@ type pusher struct {
 	e        *Exporter
 	gatherer prometheus.Gatherer
 	every    time.Duration
-	quit     chan struct{} // closed by stop
+	asked    chan chan struct{} // a push out of turn; the sender gets it closed
+	quit     chan struct{}      // closed by stop
 	once     sync.Once
 	done     chan struct{} // closed when run has returned
 	err      error         // of the last push; read after done
@@ -91,10 +92,30 @@ func (p *pusher) run(ctx context.Context) {
 			p.err = p.push()
 		case <-ctx.Done():
 			return
+		case pushed := <-p.asked:
+			p.err = p.push()
+			close(pushed)
 		case <-p.quit:
 			p.err = p.push()
 			return
 		}
+	}
+}
+
+// pushNow makes a push out of turn and returns when its metrics are queued, or
+// when ctx or the pushing has ended.
+func (p *pusher) pushNow(ctx context.Context) {
+	pushed := make(chan struct{})
+	select {
+	case p.asked <- pushed:
+	case <-p.done:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-pushed:
+	case <-ctx.Done():
 	}
 }
 
