@@ -255,7 +255,7 @@ func TestLive(t *testing.T) {
 	}))
 	tab := Open(t).Tab(t, base, artifacts(t, ""), desktop)
 	tab.Go("/runs")
-	tab.Wait(`document.querySelectorAll("[data-row]").length > 30`)
+	tab.Wait(`document.querySelectorAll("[data-row]").length > 30 && document.querySelector(".total")`)
 	top := Eval[float64](tab, `(() => {
 		const rows = document.querySelectorAll("[data-row]"), row = rows[25];
 		row.closest("tr").scrollIntoView({block: "center"});

@@ -199,9 +199,9 @@ export function listView(ctx, spec) {
 /**
  * Notes where the first visible row stands; the function returned puts it back
  * there after rows came in above it. At the very top new rows push down.
- * @param {HTMLElement} table
+ * @param {HTMLElement} table The list, or what holds it.
  */
-function anchorRow(table) {
+export function anchorRow(table) {
   if (scrollY < 40) return () => {};
   const first = [...table.querySelectorAll("tbody")].find((b) => b.getBoundingClientRect().bottom > 0);
   const top = first?.getBoundingClientRect().top ?? 0;

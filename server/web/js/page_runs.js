@@ -7,7 +7,7 @@ import { get } from "./api.js";
 import { poll } from "./app.js";
 import { dash, fill, h } from "./dom.js";
 import { compact, costOf, duration, int, plural, shortName, tokenSum, tokenTitle } from "./format.js";
-import { listView, sinceFilter } from "./listview.js";
+import { anchorRow, listView, sinceFilter } from "./listview.js";
 import { badCount, costCell, howToSend, statusTag, timeCell, tokensCell } from "./parts.js";
 
 /** @param {Context} ctx */
@@ -51,7 +51,9 @@ export function runs(ctx) {
   const again = poll(ctx.signal, async () => {
     const field = since();
     const stats = /** @type {Stats} */ (await get("/api/stats", { since: field instanceof HTMLSelectElement ? field.value : "" }, ctx.signal));
+    const anchor = anchorRow(ctx.root); // the totals stand above the rows, and may change in height
     fill(totals, ...totalCards(stats));
+    anchor();
   }, () => fill(totals));
   since()?.addEventListener("change", again);
   void list;
