@@ -39,8 +39,8 @@ type choice struct {
 
 // partKey tells the parts of a message apart as the wire does.
 type partKey struct {
-	kind    string
-	a, b, c int64
+	kind string
+	a, b int64
 }
 
 type outPart struct {

@@ -69,7 +69,6 @@ type demoTarget struct {
 	url     string
 	dataDir string // "" for a server that is not ours
 	spool   string
-	serve   func(context.Context) error
 	stop    func() error
 }
 
