@@ -128,7 +128,9 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"400", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) }, map[string]int64{"rejected": 10}},
 		{"413", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(413) }, map[string]int64{"too_large": 10}},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere/", http.StatusPermanentRedirect) }, map[string]int64{"rejected": 10}},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere/", http.StatusPermanentRedirect)
+		}, map[string]int64{"rejected": 10}},
 		{"partial success", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(partial) }, map[string]int64{"rejected": 4}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
