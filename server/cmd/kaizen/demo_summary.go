@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"net/url"
-	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -87,17 +86,15 @@ func (s *demoSummary) ask(ctx context.Context, c *client) error {
 	return s.verify(ctx)
 }
 
-// verify checks the ledger as an auditor would, from its files.
+// verify checks the ledger as an auditor would: from its files, or over HTTP
+// when they are on another machine.
 func (s *demoSummary) verify(ctx context.Context) error {
-	if s.DataDir == "" {
-		return nil // the directory of a server elsewhere: its auditor has the URL
+	target := s.DataDir
+	if target == "" {
+		target = s.UIURL
 	}
-	_, err := audit.Verify(ctx, filepath.Join(s.DataDir, "audit"), audit.VerifyConfig{})
-	var tampered *audit.TamperError
-	if errors.As(err, &tampered) {
-		return failed(err)
-	}
-	s.AuditVerified = err == nil
+	v, err := verify(ctx, target, audit.VerifyConfig{})
+	s.AuditVerified = v.Intact
 	return err
 }
 
@@ -158,7 +155,7 @@ func (s *demoSummary) check() error {
 			errs = append(errs, fmt.Errorf("demo: %s: %s say %v, the model server %v", n.what, n.system, n.got, n.want))
 		}
 	}
-	if s.DataDir != "" && !s.AuditVerified {
+	if !s.AuditVerified {
 		errs = append(errs, errors.New("demo: the ledger was not verified"))
 	}
 	return errors.Join(errs...)
