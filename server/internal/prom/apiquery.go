@@ -65,7 +65,8 @@ func (db *DB) run(r *http.Request, build func(context.Context, promql.QueryOpts)
 	if err != nil {
 		return answer{}, err
 	}
-	ctx := r.Context()
+	// The engine's own timeout leaves out the time that a query waits for a slot.
+	timeout := db.cfg.QueryTimeout
 	if s := r.FormValue("timeout"); s != "" {
 		d, err := parseDuration(s)
 		if err == nil && d <= 0 {
@@ -74,10 +75,10 @@ func (db *DB) run(r *http.Request, build func(context.Context, promql.QueryOpts)
 		if err != nil {
 			return answer{}, badParam("timeout", err)
 		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
-		defer cancel()
+		timeout = min(timeout, d)
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
 	var lookbackDelta time.Duration
 	if s := r.FormValue("lookback_delta"); s != "" {
 		if lookbackDelta, err = parseDuration(s); err != nil {

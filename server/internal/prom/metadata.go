@@ -35,6 +35,9 @@ func (s *metadataStore) set(family string, m metadata.Metadata) {
 	old, known := s.byID[family]
 	full := len(s.byID) >= maxMetadata
 	s.mu.RUnlock()
+	if known && m.Help == "" {
+		m.Help = old.Help // one of several senders that describes it is enough
+	}
 	if known && old == m || !known && full || len(family) > maxLabelValueBytes {
 		return
 	}
