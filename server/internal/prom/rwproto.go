@@ -379,7 +379,8 @@ func parseMetadata(msg []byte, familyField, helpField, unitField protowire.Numbe
 	return family, m, err
 }
 
-// histogram reads a native histogram of whole or of fractional counts.
+// histogram reads a native histogram of whole or of fractional counts; which of
+// the two is said by the field that the count stands in.
 func (s *writeSeries) histogram(msg []byte) error {
 	var (
 		h      histogram.Histogram
@@ -392,10 +393,10 @@ func (s *writeSeries) histogram(msg []byte) error {
 		d := math.Float64frombits(v)
 		switch num {
 		case 1:
-			h.Count = v
+			h.Count, fh.Count, floats = v, 0, false
 			return want(num, typ, protowire.VarintType)
 		case 2:
-			fh.Count, floats = d, true
+			h.Count, fh.Count, floats = 0, d, true
 			return want(num, typ, protowire.Fixed64Type)
 		case 3:
 			h.Sum = d
@@ -407,10 +408,10 @@ func (s *writeSeries) histogram(msg []byte) error {
 			h.ZeroThreshold = d
 			return want(num, typ, protowire.Fixed64Type)
 		case 6:
-			h.ZeroCount = v
+			h.ZeroCount, fh.ZeroCount = v, 0
 			return want(num, typ, protowire.VarintType)
 		case 7:
-			fh.ZeroCount, floats = d, true
+			h.ZeroCount, fh.ZeroCount = 0, d
 			return want(num, typ, protowire.Fixed64Type)
 		case 8:
 			h.NegativeSpans, err = appendSpan(h.NegativeSpans, num, typ, f)
