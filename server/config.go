@@ -50,9 +50,13 @@ type Config struct {
 	// TLSCert and TLSKey name PEM files; with both set every port speaks TLS.
 	TLSCert, TLSKey string
 
-	// Retention is how long spans, logs and metrics are kept. If zero, 30 days.
-	// The audit ledger is not touched by it.
-	Retention time.Duration
+	// MetricsRetention is how long metrics are kept. If zero, 30 days.
+	MetricsRetention time.Duration
+
+	// MaxStoreBytes bounds the memory that spans and log records take. If zero,
+	// 1 GiB. A store that is full refuses more, which senders are told (503) and
+	// /metrics counts; it never drops what it has acknowledged.
+	MaxStoreBytes int64
 
 	// MaxRequestBytes bounds one request that carries telemetry, before and
 	// after decompression. If zero, 64 MiB.
@@ -74,10 +78,11 @@ type Config struct {
 }
 
 const (
-	defaultRetention       = 30 * 24 * time.Hour
-	defaultMaxRequestBytes = 64 << 20
-	defaultScrapeInterval  = 15 * time.Second
-	defaultShutdownTimeout = 20 * time.Second
+	defaultMetricsRetention = 30 * 24 * time.Hour
+	defaultMaxStoreBytes    = 1 << 30
+	defaultMaxRequestBytes  = 64 << 20
+	defaultScrapeInterval   = 15 * time.Second
+	defaultShutdownTimeout  = 20 * time.Second
 )
 
 // settled is a Config with its defaults filled in and its files read.
@@ -134,11 +139,14 @@ func (cfg *Config) fillDefaults() {
 			*field = value
 		}
 	}
-	setDuration(&cfg.Retention, defaultRetention)
+	setDuration(&cfg.MetricsRetention, defaultMetricsRetention)
 	setDuration(&cfg.ScrapeInterval, defaultScrapeInterval)
 	setDuration(&cfg.ShutdownTimeout, defaultShutdownTimeout)
 	if cfg.MaxRequestBytes == 0 {
 		cfg.MaxRequestBytes = defaultMaxRequestBytes
+	}
+	if cfg.MaxStoreBytes == 0 {
+		cfg.MaxStoreBytes = defaultMaxStoreBytes
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -149,13 +157,18 @@ func (cfg Config) checkNumbers() error {
 	for _, d := range []struct {
 		name  string
 		value time.Duration
-	}{{"Retention", cfg.Retention}, {"ScrapeInterval", cfg.ScrapeInterval}, {"ShutdownTimeout", cfg.ShutdownTimeout}} {
+	}{{"MetricsRetention", cfg.MetricsRetention}, {"ScrapeInterval", cfg.ScrapeInterval}, {"ShutdownTimeout", cfg.ShutdownTimeout}} {
 		if d.value < 0 {
 			return fmt.Errorf("server: %w: %s is %s, below zero", ErrConfig, d.name, d.value)
 		}
 	}
-	if cfg.MaxRequestBytes < 0 {
-		return fmt.Errorf("server: %w: MaxRequestBytes is %d, below zero", ErrConfig, cfg.MaxRequestBytes)
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{{"MaxRequestBytes", cfg.MaxRequestBytes}, {"MaxStoreBytes", cfg.MaxStoreBytes}} {
+		if n.value < 0 {
+			return fmt.Errorf("server: %w: %s is %d, below zero", ErrConfig, n.name, n.value)
+		}
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func TestSettleDefaults(t *testing.T) {
 	if s.DataDir != DefaultDataDir || s.Listen != DefaultListen || s.OTLPHTTP != DefaultOTLPHTTP || s.OTLPGRPC != DefaultOTLPGRPC {
 		t.Errorf("addresses = %+v, want the defaults", s.Config)
 	}
-	if s.Retention != 30*24*time.Hour || s.MaxRequestBytes != 64<<20 || s.Logger == nil || s.tls != nil || len(s.keys) != 0 {
+	if s.MetricsRetention != 30*24*time.Hour || s.MaxStoreBytes != 1<<30 || s.MaxRequestBytes != 64<<20 || s.Logger == nil || s.tls != nil || len(s.keys) != 0 {
 		t.Errorf("settings = %+v, want the documented defaults", s)
 	}
 }
@@ -44,8 +44,9 @@ func TestSettleRefuses(t *testing.T) {
 		{"key file for all to read", Config{KeyFile: open}, "chmod 600"},
 		{"key file absent", Config{KeyFile: filepath.Join(dir, "absent")}, "no such file"},
 		{"certificate without key", Config{TLSCert: "c.pem"}, "TLS certificate"},
-		{"negative retention", Config{Retention: -1}, "Retention"},
+		{"negative retention", Config{MetricsRetention: -1}, "MetricsRetention"},
 		{"negative size", Config{MaxRequestBytes: -1}, "MaxRequestBytes"},
+		{"negative memory", Config{MaxStoreBytes: -1}, "MaxStoreBytes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -95,7 +95,7 @@ func (s *Server) openStores() (err error) {
 	s.stops.addClose("ledger", p.ledger.Close)
 	exemplars := &lateExemplars{}
 	p.metrics, err = prom.Open(filepath.Join(dir, metricsFolder), prom.Config{
-		Retention:  s.cfg.Retention,
+		Retention:  s.cfg.MetricsRetention,
 		Version:    s.cfg.Version,
 		Exemplars:  exemplars,
 		Logger:     slog.New(quiet{s.logger.Handler()}),
@@ -106,9 +106,10 @@ func (s *Server) openStores() (err error) {
 	}
 	s.stops.addClose("metrics", p.metrics.Close)
 	p.store, err = store.Open(filepath.Join(dir, telemetryFolder), store.Config{
-		Pricer:  price.Default(),
-		Metrics: p.metrics,
-		Logger:  s.logger,
+		MaxResidentBytes: s.cfg.MaxStoreBytes,
+		Pricer:           price.Default(),
+		Metrics:          p.metrics,
+		Logger:           s.logger,
 	})
 	if err != nil {
 		return fmt.Errorf("server: open telemetry: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -49,7 +50,12 @@ func (r *Reader) open(ctx context.Context, dir, command string) error {
 	if cfg.Ledger, err = r.openLedger(filepath.Join(dir, ledgerFolder)); err != nil {
 		return err
 	}
-	st, err := store.Open(filepath.Join(dir, telemetryFolder), store.Config{Pricer: price.Default()})
+	st, err := store.Open(filepath.Join(dir, telemetryFolder), store.Config{
+		// What is on disk was within the server's bounds: it has to be read.
+		MaxResidentBytes: math.MaxInt64,
+		MaxItems:         math.MaxInt64,
+		Pricer:           price.Default(),
+	})
 	if err != nil {
 		return fmt.Errorf("server: open telemetry: %w", err)
 	}

@@ -25,20 +25,21 @@ const envPrefix = "KAIZEN_"
 // settings is what the server is told by flags, variables and the file. The
 // tag is the name of the flag and the key in the file.
 type settings struct {
-	Data            string        `koanf:"data"`
-	Listen          string        `koanf:"listen"`
-	OTLPGRPC        string        `koanf:"otlp-grpc"`
-	OTLPHTTP        string        `koanf:"otlp-http"`
-	KeyFile         string        `koanf:"key-file"`
-	AllowOrigin     []string      `koanf:"allow-origin"`
-	TLSCert         string        `koanf:"tls-cert"`
-	TLSKey          string        `koanf:"tls-key"`
-	Retention       time.Duration `koanf:"retention"`
-	MaxRequestBytes int64         `koanf:"max-request-bytes"`
-	ScrapeInterval  time.Duration `koanf:"scrape-interval"`
-	ShutdownTimeout time.Duration `koanf:"shutdown-timeout"`
-	LogLevel        string        `koanf:"log-level"`
-	LogFormat       string        `koanf:"log-format"`
+	Data             string        `koanf:"data"`
+	Listen           string        `koanf:"listen"`
+	OTLPGRPC         string        `koanf:"otlp-grpc"`
+	OTLPHTTP         string        `koanf:"otlp-http"`
+	KeyFile          string        `koanf:"key-file"`
+	AllowOrigin      []string      `koanf:"allow-origin"`
+	TLSCert          string        `koanf:"tls-cert"`
+	TLSKey           string        `koanf:"tls-key"`
+	MetricsRetention time.Duration `koanf:"metrics-retention"`
+	MaxStoreBytes    int64         `koanf:"max-store-bytes"`
+	MaxRequestBytes  int64         `koanf:"max-request-bytes"`
+	ScrapeInterval   time.Duration `koanf:"scrape-interval"`
+	ShutdownTimeout  time.Duration `koanf:"shutdown-timeout"`
+	LogLevel         string        `koanf:"log-level"`
+	LogFormat        string        `koanf:"log-format"`
 }
 
 // addServerFlags adds the flags of settings to f.
@@ -51,7 +52,8 @@ func addServerFlags(f *pflag.FlagSet) {
 	f.StringSlice("allow-origin", nil, "web origins whose pages may send changes to a server without keys")
 	f.String("tls-cert", "", "PEM file with the TLS certificate of every port")
 	f.String("tls-key", "", "PEM file with its key")
-	f.Duration("retention", 30*24*time.Hour, "how long spans, logs and metrics are kept; the ledger is kept")
+	f.Duration("metrics-retention", 30*24*time.Hour, "how long metrics are kept")
+	f.Int64("max-store-bytes", 1<<30, "memory for spans and log records; a full store refuses more")
 	f.Int64("max-request-bytes", 64<<20, "largest request with telemetry, also when unpacked")
 	f.Duration("scrape-interval", 15*time.Second, "how often the server's own metrics are stored")
 	f.Duration("shutdown-timeout", 20*time.Second, "how long a stop waits for running requests")
@@ -117,20 +119,21 @@ var notInFile = []string{"config", "json", "help"}
 // config turns s into the server's configuration.
 func (s settings) config(version string, logger *slog.Logger) server.Config {
 	cfg := server.Config{
-		DataDir:         s.Data,
-		Listen:          s.Listen,
-		OTLPHTTP:        s.OTLPHTTP,
-		OTLPGRPC:        s.OTLPGRPC,
-		KeyFile:         s.KeyFile,
-		AllowedOrigins:  s.AllowOrigin,
-		TLSCert:         s.TLSCert,
-		TLSKey:          s.TLSKey,
-		Retention:       s.Retention,
-		MaxRequestBytes: s.MaxRequestBytes,
-		ScrapeInterval:  s.ScrapeInterval,
-		ShutdownTimeout: s.ShutdownTimeout,
-		Version:         version,
-		Logger:          logger,
+		DataDir:          s.Data,
+		Listen:           s.Listen,
+		OTLPHTTP:         s.OTLPHTTP,
+		OTLPGRPC:         s.OTLPGRPC,
+		KeyFile:          s.KeyFile,
+		AllowedOrigins:   s.AllowOrigin,
+		TLSCert:          s.TLSCert,
+		TLSKey:           s.TLSKey,
+		MetricsRetention: s.MetricsRetention,
+		MaxStoreBytes:    s.MaxStoreBytes,
+		MaxRequestBytes:  s.MaxRequestBytes,
+		ScrapeInterval:   s.ScrapeInterval,
+		ShutdownTimeout:  s.ShutdownTimeout,
+		Version:          version,
+		Logger:           logger,
 	}
 	if key := os.Getenv("KAIZEN_API_KEY"); key != "" {
 		cfg.APIKeys = []string{key}

@@ -17,7 +17,7 @@ import (
 func TestLoadSettings(t *testing.T) {
 	defaults := settings{
 		Data: server.DefaultDataDir, Listen: server.DefaultListen, OTLPGRPC: server.DefaultOTLPGRPC, OTLPHTTP: server.DefaultOTLPHTTP,
-		Retention: 30 * 24 * time.Hour, MaxRequestBytes: 64 << 20, ScrapeInterval: 15 * time.Second, ShutdownTimeout: 20 * time.Second,
+		MetricsRetention: 30 * 24 * time.Hour, MaxStoreBytes: 1 << 30, MaxRequestBytes: 64 << 20, ScrapeInterval: 15 * time.Second, ShutdownTimeout: 20 * time.Second,
 		LogLevel: "info", LogFormat: "text", AllowOrigin: []string{},
 	}
 	with := func(change func(*settings)) settings {
@@ -34,8 +34,8 @@ func TestLoadSettings(t *testing.T) {
 		err   string
 	}{
 		{name: "nothing set", want: defaults},
-		{name: "file", file: "listen: 127.0.0.1:1\nretention: 48h\nallow-origin: [https://a.example]\n", want: with(func(s *settings) {
-			s.Listen, s.Retention, s.AllowOrigin = "127.0.0.1:1", 48*time.Hour, []string{"https://a.example"}
+		{name: "file", file: "listen: 127.0.0.1:1\nmetrics-retention: 48h\nallow-origin: [https://a.example]\n", want: with(func(s *settings) {
+			s.Listen, s.MetricsRetention, s.AllowOrigin = "127.0.0.1:1", 48*time.Hour, []string{"https://a.example"}
 		})},
 		{name: "variable beats file", file: "listen: 127.0.0.1:1\ndata: /file\n", env: map[string]string{"KAIZEN_LISTEN": "127.0.0.1:2"},
 			want: with(func(s *settings) { s.Listen, s.Data = "127.0.0.1:2", "/file" })},
@@ -45,15 +45,15 @@ func TestLoadSettings(t *testing.T) {
 		{name: "flag with the default's value beats variable", env: map[string]string{"KAIZEN_LISTEN": "127.0.0.1:2"},
 			flags: []string{"--listen", server.DefaultListen}, want: defaults},
 		{name: "foreign variables", env: map[string]string{"KAIZEN_API_KEY": "kz-0123456789abcdef", "KAIZEN_JSON": "true", "KAIZEN_MODEL": "x"}, want: defaults},
-		{name: "durations and sizes as variables", env: map[string]string{"KAIZEN_RETENTION": "72h", "KAIZEN_MAX_REQUEST_BYTES": "1024"},
-			want: with(func(s *settings) { s.Retention, s.MaxRequestBytes = 72*time.Hour, 1024 })},
+		{name: "durations and sizes as variables", env: map[string]string{"KAIZEN_METRICS_RETENTION": "72h", "KAIZEN_MAX_REQUEST_BYTES": "1024"},
+			want: with(func(s *settings) { s.MetricsRetention, s.MaxRequestBytes = 72*time.Hour, 1024 })},
 		{name: "list as a variable", env: map[string]string{"KAIZEN_ALLOW_ORIGIN": "https://a.example,https://b.example"},
 			want: with(func(s *settings) { s.AllowOrigin = []string{"https://a.example", "https://b.example"} })},
 		{name: "unknown setting", file: "listen: 127.0.0.1:1\nlitsen: x\n", err: `unknown setting "litsen"`},
 		{name: "nested setting", file: "otlp:\n  grpc: x\n", err: `unknown setting "otlp.grpc"`},
 		{name: "setting of one start", file: "json: true\n", err: `unknown setting "json"`},
 		{name: "no YAML", file: "listen: [\n", err: "config file"},
-		{name: "bad duration", env: map[string]string{"KAIZEN_RETENTION": "soon"}, err: "retention"},
+		{name: "bad duration", env: map[string]string{"KAIZEN_METRICS_RETENTION": "soon"}, err: "metrics-retention"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
