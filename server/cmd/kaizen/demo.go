@@ -139,7 +139,7 @@ func workAndAsk(ctx context.Context, target *demoTarget, opt demoOptions) (*demo
 		return nil, err
 	}
 	summary := &demoSummary{bill: bill, service: service, since: start, DurationMS: worked.Milliseconds(), UIURL: target.url, DataDir: target.dataDir}
-	return summary, summary.ask(flush, client)
+	return summary, summary.askPatiently(flush, client)
 }
 
 // demoModels returns what the agents ask, and the account of it.
@@ -164,6 +164,9 @@ func startDemoServer(cmd *cobra.Command, s settings, opt demoOptions) (*demoTarg
 	}
 	spool := filepath.Join(dir, "spool")
 	if opt.serverURL != "" {
+		if err := reachable(cmd.Context(), opt.serverURL); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
 		// What is left in the spool is lost with it only if it is empty.
 		return &demoTarget{url: strings.TrimRight(opt.serverURL, "/"), spool: spool, stop: func() error { return removeIfEmpty(dir) }}, nil
 	}
@@ -191,6 +194,17 @@ func startDemoServer(cmd *cobra.Command, s settings, opt demoOptions) (*demoTarg
 		}
 		return nil
 	}}, nil
+}
+
+// reachable is an error when no server answers at url: better now than after the
+// agents have worked.
+func reachable(ctx context.Context, url string) error {
+	c, err := newClient(url)
+	if err != nil {
+		return err
+	}
+	_, err = c.raw(ctx, "/api/stats", nil)
+	return err
 }
 
 // demoLogLevel keeps the server's chatter out of the demo unless it was asked for.

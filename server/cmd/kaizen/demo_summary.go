@@ -56,6 +56,23 @@ type sighting struct {
 	got, want    float64
 }
 
+// askPatiently asks again while the server is away, as it is for a moment when it
+// is being restarted, until ctx ends.
+func (s *demoSummary) askPatiently(ctx context.Context, c *client) error {
+	for {
+		s.seen = nil
+		err := s.ask(ctx, c)
+		if code, _ := classify(err); err == nil || code != exitEnvironment {
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // ask fills in the numbers from the server's answers.
 func (s *demoSummary) ask(ctx context.Context, c *client) error {
 	since := url.Values{"since": {s.since.UTC().Format(time.RFC3339Nano)}}
