@@ -27,6 +27,7 @@ type calls struct {
 // seen is what is remembered of one span.
 type seen struct {
 	parent  record.SpanID
+	agent   string
 	through bool  // of a kind that marks pass through
 	call    *call // the call that it is
 	inner   *call // a call that was counted below it
@@ -45,13 +46,35 @@ func newCalls(limit int) *calls {
 	return &calls{limit: max(limit/2, 1), now: map[spanKey]*seen{}}
 }
 
-// see takes a span in and says how to count it.
-func (c *calls) see(s *record.Span) verdict {
+// note takes down where a span stands, before any of its batch is counted.
+func (c *calls) note(s *record.Span) {
 	e := c.at(spanKey{s.TraceID, s.SpanID})
-	e.parent = s.ParentID
-	model := s.Kind == record.KindModel || s.Kind == record.KindEmbedding
-	e.through = model || s.Kind == record.KindOther || s.Kind == ""
-	if !model {
+	e.parent, e.agent = s.ParentID, s.AgentName
+	e.through = isModel(s) || s.Kind == record.KindOther || s.Kind == ""
+}
+
+func isModel(s *record.Span) bool {
+	return s.Kind == record.KindModel || s.Kind == record.KindEmbedding
+}
+
+// agentOf returns the agent that s names, or the nearest known span around it.
+func (c *calls) agentOf(s *record.Span) string {
+	agent := s.AgentName
+	for id, n := s.ParentID, 0; agent == "" && !id.IsZero() && n < maxClimb; n++ {
+		e := c.find(spanKey{s.TraceID, id})
+		if e == nil {
+			break
+		}
+		agent, id = e.agent, e.parent
+	}
+	return agent
+}
+
+// see says how to count a span.
+func (c *calls) see(s *record.Span) verdict {
+	c.note(s) // again: the memory may have turned over since the batch began
+	e := c.at(spanKey{s.TraceID, s.SpanID})
+	if !isModel(s) {
 		if e.through && e.inner != nil {
 			c.mark(s.TraceID, e, e.inner)
 		}

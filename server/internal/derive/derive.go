@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -70,9 +71,19 @@ func New(m *metrics.Metrics, cfg Config) *Deriver {
 
 // Spans counts spans, each of which must be given once when it is announced,
 // if it is, and once when it has ended. Exemplars carry the span's ids.
+//
+// A span that names no agent counts for the agent of the nearest span around it
+// that does, as far as that one has arrived; most conventions name the agent on
+// its run alone, which ends last.
 func (d *Deriver) Spans(spans []*record.Span) {
+	spans = inOrder(spans)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for _, s := range spans {
+		if !pushed(s) {
+			d.calls.note(s)
+		}
+	}
 	for _, s := range spans {
 		if pushed(s) {
 			continue
@@ -86,6 +97,18 @@ func (d *Deriver) Spans(spans []*record.Span) {
 		d.count(s)
 	}
 	d.expire()
+}
+
+// inOrder returns spans by their ends, so that a library's span comes before the
+// wrapper's around it. Exporters send them so; a batch may have been shuffled.
+func inOrder(spans []*record.Span) []*record.Span {
+	byEnd := func(a, b *record.Span) int { return a.End.Compare(b.End) }
+	if slices.IsSortedFunc(spans, byEnd) {
+		return spans
+	}
+	spans = slices.Clone(spans)
+	slices.SortStableFunc(spans, byEnd)
+	return spans
 }
 
 // Expire lets runs that began too long ago end, as [Deriver.Spans] does; call
@@ -111,11 +134,11 @@ func (d *Deriver) count(s *record.Span) {
 	d.points = d.points[:0]
 	switch d.calls.see(s) {
 	case first:
-		d.points = observe(d.points, s)
+		d.points = observe(d.points, s, d.calls.agentOf(s))
 	case again:
 		return
 	case moreUsage:
-		o := &observer{span: s, status: status(s), points: d.points}
+		o := &observer{span: s, agent: d.calls.agentOf(s), status: status(s), points: d.points}
 		o.usage()
 		d.points = o.points
 	}

@@ -52,7 +52,7 @@ type point struct {
 // ended stands for nothing yet. It looks at the span alone: whether another
 // span describes the same model call is for [Deriver] to know.
 func Observations(s *record.Span) []Observation {
-	points := observe(nil, s)
+	points := observe(nil, s, s.AgentName)
 	if len(points) == 0 {
 		return nil
 	}
@@ -78,37 +78,38 @@ func (p point) family() metrics.Family {
 // observer collects the points of one span.
 type observer struct {
 	span   *record.Span
+	agent  string
 	status string
 	points []point
 }
 
-// observe appends the points of an ended span to list. The rules are those by
-// which the SDK counts its events.
-func observe(list []point, s *record.Span) []point {
+// observe appends the points of an ended span of an agent to list. The rules are
+// those by which the SDK counts its events.
+func observe(list []point, s *record.Span, agent string) []point {
 	if s.Pending || s.End.IsZero() {
 		return list
 	}
-	o := &observer{span: s, status: status(s), points: list}
+	o := &observer{span: s, agent: agent, status: status(s), points: list}
 	switch s.Kind {
 	case record.KindRun:
 		o.run()
 	case record.KindModel, record.KindEmbedding:
 		o.model()
 	case record.KindTool:
-		o.count(metrics.ToolCalls, 1, s.AgentName, s.ToolName, o.status)
-		o.duration(metrics.ToolCallDuration, s.AgentName, s.ToolName, o.status)
+		o.count(metrics.ToolCalls, 1, o.agent, s.ToolName, o.status)
+		o.duration(metrics.ToolCallDuration, o.agent, s.ToolName, o.status)
 	case record.KindPermission:
 		o.permission()
 	case record.KindCheckpoint:
 		o.checkpoint()
 	case record.KindMemory:
-		o.count(metrics.MemoryOperations, 1, s.AgentName, o.memoryOperation(), o.status)
+		o.count(metrics.MemoryOperations, 1, o.agent, o.memoryOperation(), o.status)
 	case record.KindInterrupt:
-		o.count(metrics.Interrupts, 1, s.AgentName, text(s, genai.Mode))
+		o.count(metrics.Interrupts, 1, o.agent, text(s, genai.Mode))
 	case record.KindPlan:
-		o.count(metrics.Plans, 1, s.AgentName, o.status)
+		o.count(metrics.Plans, 1, o.agent, o.status)
 	case record.KindHandoff:
-		o.count(metrics.Handoffs, 1, s.AgentName, text(s, genai.To), o.status)
+		o.count(metrics.Handoffs, 1, o.agent, text(s, genai.To), o.status)
 	}
 	o.other()
 	return o.points
@@ -142,10 +143,10 @@ func (o *observer) duration(id metrics.HistogramID, labels ...string) {
 
 func (o *observer) run() {
 	s := o.span
-	o.count(metrics.AgentRuns, 1, s.AgentName, o.status)
-	o.duration(metrics.AgentRunDuration, s.AgentName, o.status)
+	o.count(metrics.AgentRuns, 1, o.agent, o.status)
+	o.duration(metrics.AgentRunDuration, o.agent, o.status)
 	if n, ok := number(s, genai.Iterations); ok {
-		o.histogram(metrics.AgentRunIterations, n, s.AgentName)
+		o.histogram(metrics.AgentRunIterations, n, o.agent)
 	}
 }
 
@@ -153,7 +154,7 @@ func (o *observer) run() {
 // does, or under the one that answered where only that is known.
 func (o *observer) model() {
 	s := o.span
-	agent, provider, model, operation := s.AgentName, s.Provider, modelOf(s), s.Operation
+	agent, provider, model, operation := o.agent, s.Provider, modelOf(s), s.Operation
 	o.count(metrics.ModelCalls, 1, agent, provider, model, operation, o.status)
 	o.duration(metrics.ModelCallDuration, agent, provider, model, operation, o.status)
 	if s.FirstChunk > 0 {
@@ -165,7 +166,7 @@ func (o *observer) model() {
 // usage counts tokens and cost: what one span of a call may know and another not.
 func (o *observer) usage() {
 	s := o.span
-	agent, provider, model := s.AgentName, s.Provider, modelOf(s)
+	agent, provider, model := o.agent, s.Provider, modelOf(s)
 	if s.HasUsage {
 		for _, t := range [...]struct {
 			kind string
@@ -205,8 +206,8 @@ func (o *observer) permission() {
 	case decision == "" && o.status == metrics.StatusOK:
 		decision = metrics.DecisionAllow
 	}
-	o.count(metrics.PermissionChecks, 1, o.span.AgentName, decision)
-	o.duration(metrics.PermissionCheckDuration, o.span.AgentName, decision)
+	o.count(metrics.PermissionChecks, 1, o.agent, decision)
+	o.duration(metrics.PermissionCheckDuration, o.agent, decision)
 }
 
 func (o *observer) checkpoint() {
@@ -215,10 +216,10 @@ func (o *observer) checkpoint() {
 	if op == "" {
 		op = s.Operation
 	}
-	o.count(metrics.Checkpoints, 1, s.AgentName, op, o.status)
-	o.duration(metrics.CheckpointDuration, s.AgentName, op, o.status)
+	o.count(metrics.Checkpoints, 1, o.agent, op, o.status)
+	o.duration(metrics.CheckpointDuration, o.agent, op, o.status)
 	if n, ok := number(s, genai.SizeBytes); ok {
-		o.histogram(metrics.CheckpointSize, n, s.AgentName, op, o.status)
+		o.histogram(metrics.CheckpointSize, n, o.agent, op, o.status)
 	}
 }
 
@@ -237,13 +238,13 @@ func (o *observer) other() {
 	s := o.span
 	own := text(s, genai.Kind)
 	if own == "guard" {
-		o.count(metrics.GuardEvents, 1, s.AgentName, text(s, genai.GuardName), text(s, genai.Action))
+		o.count(metrics.GuardEvents, 1, o.agent, text(s, genai.GuardName), text(s, genai.Action))
 	}
 	switch {
 	case own == "error":
-		o.count(metrics.Errors, 1, s.AgentName, "error")
+		o.count(metrics.Errors, 1, o.agent, "error")
 	case s.Status == record.StatusError && s.Kind != record.KindOther && s.Kind != "":
-		o.count(metrics.Errors, 1, s.AgentName, string(s.Kind))
+		o.count(metrics.Errors, 1, o.agent, string(s.Kind))
 	}
 }
 
