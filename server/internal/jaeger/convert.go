@@ -17,11 +17,11 @@ import (
 type (
 	trace struct {
 		TraceID   string             `json:"traceID"`
-		Spans     []span             `json:"spans"`
+		Spans     []spanJSON         `json:"spans"`
 		Processes map[string]process `json:"processes"`
 		Warnings  []string           `json:"warnings"`
 	}
-	span struct {
+	spanJSON struct {
 		TraceID    string      `json:"traceID"`
 		SpanID     string      `json:"spanID"`
 		Operation  string      `json:"operationName"`
@@ -57,7 +57,7 @@ type (
 func (s *server) convert(spans []*record.Span) trace {
 	spans = slices.Clone(spans)
 	slices.SortStableFunc(spans, func(a, b *record.Span) int { return a.Start.Compare(b.Start) })
-	t := trace{Spans: make([]span, 0, len(spans)), Processes: map[string]process{}}
+	t := trace{Spans: make([]spanJSON, 0, len(spans)), Processes: map[string]process{}}
 	ids := map[string]string{} // of processes, by what they are
 	for _, sp := range spans {
 		t.TraceID = sp.TraceID.String()
@@ -74,8 +74,8 @@ func (s *server) convert(spans []*record.Span) trace {
 	return t
 }
 
-func (s *server) span(sp *record.Span, process string) span {
-	out := span{
+func (s *server) span(sp *record.Span, process string) spanJSON {
+	out := spanJSON{
 		TraceID:    sp.TraceID.String(),
 		SpanID:     sp.SpanID.String(),
 		Operation:  sp.Name,
