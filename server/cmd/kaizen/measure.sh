@@ -12,7 +12,7 @@ pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || :; rm -rf "$work"' EXIT INT TERM
 binary=${1:-$work/kaizen}
 if [ $# -eq 0 ]; then
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$binary" .
+	CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '-s -w' -o "$binary" .
 fi
 printf 'binary: %s bytes, %s\n' "$(stat -c %s "$binary")" "$(file -b "$binary" 2>/dev/null | grep -o 'statically linked' || echo 'linking unknown')"
 
