@@ -46,6 +46,8 @@ type partKey struct {
 type outPart struct {
 	kind     string // of Part.Type
 	id, name string
+	modality string // of a blob, with
+	mime     string // its type
 	text     []byte // content or arguments
 }
 
@@ -85,6 +87,19 @@ func (a *answer) part(index int64, key partKey) *outPart {
 		c.byKey[key] = p
 	}
 	return p
+}
+
+// nextKey is a key for a part that the wire gives none: it is new, or that of
+// the last part if that is of the same kind and may be continued.
+func (a *answer) nextKey(index int64, kind string, continued bool) partKey {
+	key := partKey{kind: kind}
+	if c := a.choice(index); c != nil {
+		key.a = int64(len(c.parts))
+		if continued && key.a > 0 && c.parts[key.a-1].kind == kind {
+			key.a--
+		}
+	}
+	return key
 }
 
 // text adds to the text of a part, if content is wanted.
@@ -144,8 +159,8 @@ func (a *answer) identify(id, model, tier gjson.Result) {
 
 func (a *answer) setUsage(u price.Usage) { a.res.Usage, a.res.HasUsage = u, true }
 
-// fail notes an error that the provider reports in a body: an object with
-// type, code and message, in OpenAI's and Anthropic's form alike.
+// fail notes an error that the provider reports in a body: a text, or an object
+// with type, code, status and message, in the providers' forms alike.
 func (a *answer) fail(e gjson.Result) {
 	if !e.IsObject() && e.Type != gjson.String {
 		return
@@ -153,6 +168,9 @@ func (a *answer) fail(e gjson.Result) {
 	kind := e.Get("code").String()
 	if kind == "" || e.Get("code").Type == gjson.Number {
 		kind = e.Get("type").String()
+	}
+	if status := e.Get("status"); kind == "" && status.Type == gjson.String {
+		kind = status.Str // Google's
 	}
 	message := e.Get("message").String()
 	if e.Type == gjson.String {
@@ -197,7 +215,7 @@ func (a *answer) result() Result {
 }
 
 func (p *outPart) part() Part {
-	out := Part{Type: p.kind, ID: p.id, Name: p.name}
+	out := Part{Type: p.kind, ID: p.id, Name: p.name, Modality: p.modality, MimeType: p.mime}
 	switch {
 	case p.kind != "tool_call" && p.kind != "server_tool_call":
 		out.Content = string(p.text)

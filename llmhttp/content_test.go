@@ -39,6 +39,17 @@ func TestRequestContent(t *testing.T) {
 				`{"role":"user","parts":[{"type":"tool_call_response","id":"t1","response":[{"type":"text","text":"4"}]},{"type":"blob","modality":"image","mime_type":"image/png"},{"type":"uri","modality":"document","uri":"https://example.org/d.pdf"},{"type":"file","modality":"document","file_id":"f2"}]}]`,
 			`[{"type":"text","content":"be brief"}]`,
 			`[{"type":"function","name":"f","parameters":{"type":"object"}},{"type":"web_search_20250305","name":"web_search"}]`},
+		{"gemini", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent", `{"systemInstruction":{"parts":[{"text":"be brief"}]},"tools":[{"functionDeclarations":[{"name":"f","description":"d","parametersJsonSchema":{"type":"object"}}]},{"googleSearch":{}}],"contents":[
+			{"parts":[{"text":"hi"},{"inlineData":{"mimeType":"image/png","data":"AAAA"}},{"file_data":{"mime_type":"application/pdf","file_uri":"gs://b/d.pdf"}}]},
+			{"role":"model","parts":[{"text":"hm","thought":true},{"functionCall":{"id":"c1","name":"f","args":{"a":1}}},{"executableCode":{"language":"PYTHON","code":"1"}},{"codeExecutionResult":{"outcome":"OUTCOME_OK","output":"1"}}]},
+			{"role":"user","parts":[{"functionResponse":{"id":"c1","name":"f","response":{"result":4}}},{"newThing":{}}]}]}`,
+			`[{"role":"user","parts":[{"type":"text","content":"hi"},{"type":"blob","modality":"image","mime_type":"image/png"},{"type":"uri","modality":"document","mime_type":"application/pdf","uri":"gs://b/d.pdf"}]},` +
+				`{"role":"assistant","parts":[{"type":"reasoning","content":"hm"},{"type":"tool_call","id":"c1","name":"f","arguments":{"a":1}},{"type":"server_tool_call","name":"code_execution","arguments":{"language":"PYTHON","code":"1"}},{"type":"code_execution_result","content":"1"}]},` +
+				`{"role":"user","parts":[{"type":"tool_call_response","id":"c1","name":"f","response":{"result":4}},{"type":"newThing"}]}]`,
+			`[{"type":"text","content":"be brief"}]`,
+			`[{"type":"function","name":"f","description":"d","parameters":{"type":"object"}},{"type":"googleSearch","name":"googleSearch"}]`},
+		{"gemini embeddings", "https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-001:batchEmbedContents", `{"requests":[{"content":{"parts":[{"text":"a"}]}},{"content":{"parts":[{"text":"b"}]}}]}`,
+			`[{"role":"user","parts":[{"type":"text","content":"a"}]},{"role":"user","parts":[{"type":"text","content":"b"}]}]`, `null`, `null`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

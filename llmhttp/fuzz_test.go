@@ -18,19 +18,24 @@ func FuzzStream(f *testing.F) {
 		for i := range dialects {
 			f.Add(fx.body, []byte{1, 7, 64}, uint8(i))
 			f.Add(fx.body, []byte{0}, uint8(128+i))
+			if fx.form == "array" || fx.form == "ndjson" {
+				f.Add(fx.body, []byte{9}, uint8(64+i))
+				f.Add(fx.body, []byte{0, 5}, uint8(192+i))
+			}
 		}
 	}
 	f.Add([]byte("data: {\"id\":\"a\",\r\ndata: \"model\":\"b\"}\r\n\r\n: x\n\ndata\ndata:\n\n"), []byte{3}, uint8(1))
 	f.Add([]byte("data: {\"usage\":{\"prompt_tokens\":3},\"pad\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}\r\n\r\n"), []byte{5}, uint8(0))
 	f.Fuzz(func(t *testing.T, body, cuts []byte, which uint8) {
-		reading, limit := dialects[int(which)%len(dialects)], 48
+		reading, limit := dialects[int(which&63)%len(dialects)], 48
 		if which > 127 {
 			limit = keepBytes
 		}
 		run := func(list [][]byte) (Result, []string) {
 			a := &answer{content: true, budget: 256}
 			var seen []string
-			s := splitter{limit: limit, emit: func(d doc) {
+			var s splitter
+			emit := func(d doc) {
 				values := "whole " + string(d.raw)
 				if d.cut() {
 					values = "cut"
@@ -40,7 +45,11 @@ func FuzzStream(f *testing.F) {
 				}
 				seen = append(seen, values)
 				reading.reader.event(a, d)
-			}}
+			}
+			s = &sse{limit: limit, emit: emit}
+			if which&64 != 0 {
+				s = &objects{limit: limit, emit: emit}
+			}
 			for _, b := range list {
 				s.write(b)
 			}

@@ -1,6 +1,7 @@
 // Package llmhttp observes calls of language models on the wire. Its
 // [http.RoundTripper] recognises the OpenAI chat completions, responses and
-// embeddings requests and the Anthropic messages requests of any client
+// embeddings requests, the Anthropic messages requests and the Gemini
+// generateContent and embedContent requests (Vertex AI's too) of any client
 // library, streaming or not, and tells an [Observer] what went out and what
 // came back: model, tokens, finish reasons, tool calls, first chunk, errors.
 //
@@ -21,10 +22,12 @@ import (
 
 // Dialects: the wire formats that this package reads, as [Call.Dialect].
 const (
-	OpenAIChat        = "openai.chat"
-	OpenAIResponses   = "openai.responses"
-	OpenAIEmbeddings  = "openai.embeddings"
-	AnthropicMessages = "anthropic.messages"
+	OpenAIChat            = "openai.chat"
+	OpenAIResponses       = "openai.responses"
+	OpenAIEmbeddings      = "openai.embeddings"
+	AnthropicMessages     = "anthropic.messages"
+	GeminiGenerateContent = "gemini.generate_content"
+	GeminiEmbedContent    = "gemini.embed_content"
 )
 
 // Observer is told of model calls. Its methods run on the goroutine of the
@@ -43,7 +46,8 @@ type Observer interface {
 type Call struct {
 	// Provider is the name of the GenAI conventions: openai, anthropic, azure.ai.openai, …
 	Provider string
-	// Operation is "chat" or "embeddings".
+	// Operation is the one of the GenAI conventions: "chat", "embeddings",
+	// "generate_content" (Gemini).
 	Operation string
 	// Dialect is the wire format, one of the constants of this package.
 	Dialect string
@@ -172,8 +176,8 @@ type Tool struct {
 // Config tunes [Transport]. The zero value is fit for production.
 type Config struct {
 	// Provider is the provider's name for hosts that the price book does not
-	// know: a gateway, a proxy, a server on loopback. If empty, it is openai
-	// or anthropic, after the dialect.
+	// know: a gateway, a proxy, a server on loopback. If empty, it is that of
+	// the dialect: openai, anthropic, gcp.gemini or gcp.vertex_ai.
 	Provider string
 	// Content has messages, system instructions and tool definitions read too.
 	// They are personal data: redact them before they are recorded.

@@ -1,6 +1,7 @@
 package llmhttp
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -17,23 +18,46 @@ type dialect struct {
 	operation string
 	provider  string // whose format it is
 	reader    reader
+	fields    []string // of a request, that are kept
+	stream    streaming
 	// fits reports whether a request with these fields is one of this format.
 	fits func(has map[string]bool) bool
 	// content reads messages, system instructions and tools out of a request.
 	content func(c *Call, body gjson.Result)
+	// model reads the model out of the escaped path, for formats that have it
+	// there; without one the path is not of this format.
+	model func(path string) string
 }
 
+// streaming is how a request asks for a stream.
+type streaming int
+
+const (
+	ifAsked    streaming = iota // by "stream":true
+	unlessSaid                  // unless there is "stream":false
+	always                      // by its path
+	never
+)
+
 var dialects = []*dialect{
-	{OpenAIChat, "/chat/completions", "chat", "openai", chatReader{},
-		func(has map[string]bool) bool { return has["messages"] }, chatContent},
-	{OpenAIResponses, "/responses", "chat", "openai", responsesReader{},
-		func(has map[string]bool) bool {
+	{name: OpenAIChat, suffix: "/chat/completions", operation: "chat", provider: "openai", reader: chatReader{}, fields: requestFields,
+		fits: func(has map[string]bool) bool { return has["messages"] }, content: chatContent},
+	{name: OpenAIResponses, suffix: "/responses", operation: "chat", provider: "openai", reader: responsesReader{}, fields: requestFields,
+		fits: func(has map[string]bool) bool {
 			return has["prompt"] || has["model"] && (has["input"] || has["previous_response_id"] || has["conversation"])
-		}, responsesContent},
-	{OpenAIEmbeddings, "/embeddings", "embeddings", "openai", embeddingsReader{},
-		func(has map[string]bool) bool { return has["input"] }, embeddingsContent},
-	{AnthropicMessages, "/messages", "chat", "anthropic", anthropicReader{},
-		func(has map[string]bool) bool { return has["messages"] && has["max_tokens"] }, anthropicContent},
+		}, content: responsesContent},
+	{name: OpenAIEmbeddings, suffix: "/embeddings", operation: "embeddings", provider: "openai", reader: embeddingsReader{}, fields: requestFields,
+		fits: func(has map[string]bool) bool { return has["input"] }, content: embeddingsContent},
+	{name: AnthropicMessages, suffix: "/messages", operation: "chat", provider: "anthropic", reader: anthropicReader{}, fields: requestFields,
+		fits: func(has map[string]bool) bool { return has["messages"] && has["max_tokens"] }, content: anthropicContent},
+	{name: GeminiGenerateContent, suffix: ":generateContent", operation: "generate_content", provider: "gcp.gemini", reader: geminiReader{}, fields: geminiFields,
+		stream: never, fits: func(has map[string]bool) bool { return has["contents"] }, content: geminiContent, model: geminiModel},
+	{name: GeminiGenerateContent, suffix: ":streamGenerateContent", operation: "generate_content", provider: "gcp.gemini", reader: geminiReader{}, fields: geminiFields,
+		stream: always, fits: func(has map[string]bool) bool { return has["contents"] }, content: geminiContent, model: geminiModel},
+	{name: GeminiEmbedContent, suffix: ":embedContent", operation: "embeddings", provider: "gcp.gemini", reader: geminiEmbedReader{},
+		stream: never, fits: func(has map[string]bool) bool { return has["content"] }, content: geminiEmbedContent, model: geminiModel},
+	{name: GeminiEmbedContent, suffix: ":batchEmbedContents", operation: "embeddings", provider: "gcp.gemini", reader: geminiEmbedReader{},
+		stream: never, fits: func(has map[string]bool) bool { return has["requests"] }, content: geminiEmbedContent, model: geminiModel},
 }
 
 // dialectOf returns the dialect that the path of a request speaks of, nil for none.
@@ -43,7 +67,7 @@ func dialectOf(req *http.Request) *dialect {
 	}
 	path := strings.TrimSuffix(req.URL.Path, "/")
 	for _, d := range dialects {
-		if strings.HasSuffix(path, d.suffix) {
+		if strings.HasSuffix(path, d.suffix) && (d.model == nil || d.model(req.URL.EscapedPath()) != "") {
 			return d
 		}
 	}
@@ -62,24 +86,32 @@ func (t *transport) call(req *http.Request, d *dialect, a ahead) (Call, bool) {
 	get := func(name string) gjson.Result { return gjson.ParseBytes(fields.found[name]) }
 	c := Call{
 		Provider: known, Operation: d.operation, Dialect: d.name,
-		Model: get("model").String(), Stream: get("stream").Bool(),
+		Model: get("model").String(), Stream: d.streams(get("stream")),
 		ServerAddress: req.URL.Hostname(), ServerPort: port(req.URL), Attempt: attempt(req.Header),
 	}
 	if c.Provider == "" {
 		c.Provider = t.cfg.Provider
 	}
 	if c.Provider == "" {
-		c.Provider = d.provider
+		c.Provider = providerOf(d, req.URL.Path)
 	}
-	if c.Model == "" {
+	switch {
+	case d.model != nil:
+		c.Model = d.model(req.URL.EscapedPath())
+	case c.Model == "":
 		c.Model = deployment(req.URL.Path)
 	}
-	for _, name := range []string{"max_tokens", "max_completion_tokens", "max_output_tokens"} {
+	for _, name := range maxTokensFields {
 		if n := count(get(name)); n > 0 {
 			c.MaxTokens = int(n)
 		}
 	}
-	c.Temperature, c.TopP = number(get("temperature")), number(get("top_p"))
+	for _, name := range temperatureFields {
+		c.Temperature = cmp.Or(c.Temperature, number(get(name)))
+	}
+	for _, name := range topPFields {
+		c.TopP = cmp.Or(c.TopP, number(get(name)))
+	}
 	c.ConversationID = get("conversation").Str
 	if id := get("conversation").Get("id"); id.Exists() {
 		c.ConversationID = id.Str
@@ -90,6 +122,34 @@ func (t *transport) call(req *http.Request, d *dialect, a ahead) (Call, bool) {
 		}
 	}
 	return c, true
+}
+
+// Settings by the names that the dialects have for them.
+var (
+	maxTokensFields   = []string{"max_tokens", "max_completion_tokens", "max_output_tokens", "generationConfig.maxOutputTokens", "options.num_predict", "inferenceConfig.maxTokens"}
+	temperatureFields = []string{"temperature", "generationConfig.temperature", "options.temperature", "inferenceConfig.temperature"}
+	topPFields        = []string{"top_p", "generationConfig.topP", "options.top_p", "inferenceConfig.topP"}
+)
+
+// streams reports whether a request with this field "stream" asks for a stream.
+func (d *dialect) streams(field gjson.Result) bool {
+	switch d.stream {
+	case unlessSaid:
+		return field.Type != gjson.False
+	case always:
+		return true
+	case never:
+		return false
+	}
+	return field.Bool()
+}
+
+// providerOf names the provider where neither the host nor the configuration does.
+func providerOf(d *dialect, path string) string {
+	if d.provider == "gcp.gemini" && strings.Contains(path, "/projects/") {
+		return "gcp.vertex_ai" // whose paths begin with a project
+	}
+	return d.provider
 }
 
 func number(v gjson.Result) *float64 {

@@ -25,9 +25,8 @@ type scanner struct {
 	key     []byte
 	target  string // path of the value being read, if it is wanted
 	value   []byte
-	depth   int // of brackets in a nested value
-	quoted  bool
-	escaped bool
+	nest    brackets
+	escaped bool // in a key
 }
 
 type scanMode int
@@ -158,9 +157,9 @@ func (s *scanner) startValue(c byte) {
 	s.keep([]byte{c})
 	switch c {
 	case '{', '[':
-		s.mode, s.depth, s.quoted = scanNested, 1, false
+		s.mode, s.nest = scanNested, brackets{depth: 1}
 	case '"':
-		s.mode, s.depth, s.quoted = scanNested, 0, true
+		s.mode, s.nest = scanNested, brackets{quoted: true}
 	default:
 		s.mode = scanScalar
 	}
@@ -169,6 +168,23 @@ func (s *scanner) startValue(c byte) {
 // nested takes the bytes of an object, array or string up to its end, and
 // returns how many those were.
 func (s *scanner) nested(b []byte) int {
+	n, closed := s.nest.take(b)
+	s.keep(b[:n])
+	if closed {
+		s.endValue()
+	}
+	return n
+}
+
+// brackets finds the end of a JSON value that comes in pieces.
+type brackets struct {
+	depth           int // of brackets that are open
+	quoted, escaped bool
+}
+
+// take takes the bytes of an object, array or string that has begun, up to its
+// end, and returns how many those were and whether the value is closed.
+func (s *brackets) take(b []byte) (n int, closed bool) {
 	for i := 0; i < len(b); i++ {
 		if s.quoted {
 			i += s.inString(b[i:])
@@ -183,18 +199,15 @@ func (s *scanner) nested(b []byte) int {
 			}
 		}
 		if s.depth == 0 && !s.quoted {
-			s.keep(b[:i+1])
-			s.endValue()
-			return i + 1
+			return i + 1, true
 		}
 	}
-	s.keep(b)
-	return len(b)
+	return len(b), false
 }
 
 // inString moves to the end of a string, or as far as b goes, and returns the
 // offset of the last byte that it took.
-func (s *scanner) inString(b []byte) int {
+func (s *brackets) inString(b []byte) int {
 	for i := 0; i < len(b); i++ {
 		if s.escaped {
 			s.escaped = false
@@ -266,6 +279,7 @@ var wanted = []string{
 	"type", "id", "model", "usage", "service_tier", "error", "code", "status", "incomplete_details", "stop_reason",
 	"response.id", "response.model", "response.usage", "response.service_tier", "response.error", "response.status", "response.incomplete_details",
 	"message.id", "message.model", "message.usage", "delta.stop_reason",
+	"usageMetadata", "modelVersion", "responseId", "promptFeedback",
 }
 
 // maxValueBytes bounds each of them.

@@ -6,13 +6,13 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// splitter cuts a stream of server-sent events into the data of its events,
+// sse cuts a stream of server-sent events into the data of its events,
 // however the bytes come. Lines may be of any length; what is kept of an event
 // is bounded: of a longer one, the wanted values are found as it passes.
 //
 // Lines end in LF or CR LF. Fields other than data carry nothing that the
 // dialects need: each names its event in the data too.
-type splitter struct {
+type sse struct {
 	limit int
 	emit  func(doc)
 
@@ -25,7 +25,7 @@ type splitter struct {
 
 var dataField = []byte("data:")
 
-func (s *splitter) write(b []byte) {
+func (s *sse) write(b []byte) {
 	for {
 		i := bytes.IndexByte(b, '\n')
 		if i < 0 {
@@ -44,7 +44,7 @@ func (s *splitter) write(b []byte) {
 
 // flush ends the stream. A last event may lack its empty line; one that was cut
 // in the middle is none.
-func (s *splitter) flush() {
+func (s *sse) flush() {
 	s.endLine()
 	if s.over != nil && s.over.done || s.over == nil && (gjson.ValidBytes(s.data) || bytes.Equal(s.data, doneData)) {
 		s.dispatch()
@@ -52,7 +52,7 @@ func (s *splitter) flush() {
 }
 
 // more takes a piece of a line.
-func (s *splitter) more(b []byte) {
+func (s *sse) more(b []byte) {
 	if s.long {
 		if s.over != nil {
 			s.over.write(b)
@@ -69,7 +69,7 @@ func (s *splitter) more(b []byte) {
 	}
 }
 
-func (s *splitter) endLine() {
+func (s *sse) endLine() {
 	if s.long {
 		s.long = false
 		return
@@ -82,7 +82,7 @@ func (s *splitter) endLine() {
 
 // line takes a whole line. A field's line that is long and not data ends an
 // event no more than a short one does.
-func (s *splitter) line(l []byte) {
+func (s *sse) line(l []byte) {
 	l = bytes.TrimSuffix(l, []byte{'\r'})
 	if len(l) == 0 {
 		s.dispatch()
@@ -102,7 +102,7 @@ func payloadOf(line []byte) ([]byte, bool) {
 }
 
 // add adds a line of data to the event, joined to the others by LF.
-func (s *splitter) add(payload []byte) {
+func (s *sse) add(payload []byte) {
 	if s.over == nil && len(s.data)+len(payload) > s.limit {
 		s.over = newScanner(wanted, maxValueBytes)
 		s.over.write(s.data)
@@ -122,7 +122,7 @@ func (s *splitter) add(payload []byte) {
 	s.hasData = true
 }
 
-func (s *splitter) dispatch() {
+func (s *sse) dispatch() {
 	if !s.hasData {
 		return
 	}

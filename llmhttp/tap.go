@@ -34,13 +34,20 @@ type tap struct {
 	answer  answer
 	decoded func([]byte) // takes the body without its encoding
 	inflate *inflater    // nil for a body that is not compressed
-	events  *splitter    // of a stream, or
+	events  splitter     // of a stream, or
 	whole   *document    // of an answer that is not
 
 	started time.Time
 	done    func(Result)
 	release func() bool // lets go of the context
 	onPanic func(any)
+}
+
+// splitter cuts a stream into its events.
+type splitter interface {
+	write([]byte)
+	// flush is called once at the end of the stream.
+	flush()
 }
 
 // document keeps a body up to a limit, and finds the wanted values in a longer one.
@@ -82,10 +89,10 @@ func newTap(ctx context.Context, resp *http.Response, o *observed) *tap {
 	if o.content {
 		limit = max(limit, o.maxContent)
 	}
-	if o.dialect.name == OpenAIEmbeddings {
+	if o.dialect.operation == "embeddings" {
 		limit = keepEmbeddings
 	}
-	t.decoded = func(b []byte) { t.detect(resp, b, limit) }
+	t.decoded = func(b []byte) { t.detect(resp, o.dialect, b, limit) }
 	if encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding != "" && encoding != "identity" && !resp.Uncompressed {
 		t.inflate = newInflater(encoding, func(b []byte) { t.decoded(b) })
 		if t.inflate == nil {
@@ -106,18 +113,27 @@ func responseHead(resp *http.Response) Result {
 }
 
 // detect chooses, at the first bytes, how to read the body.
-func (t *tap) detect(resp *http.Response, b []byte, limit int) {
+func (t *tap) detect(resp *http.Response, d *dialect, b []byte, limit int) {
 	if len(b) == 0 {
 		return
 	}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	stream := kind == "text/event-stream"
-	if !stream && !strings.HasSuffix(kind, "json") {
-		first := bytes.TrimLeft(b, jsonSpace)
-		stream = len(first) > 0 && first[0] != '{' && first[0] != '[' && resp.StatusCode < 400
+	first := byte('{')
+	if text := bytes.TrimLeft(b, jsonSpace); len(text) > 0 {
+		first = text[0]
 	}
-	if stream {
-		t.events = &splitter{limit: limit, emit: t.event}
+	isJSON := strings.HasSuffix(kind, "json")
+	switch good := resp.StatusCode < 400; {
+	case kind == "text/event-stream":
+		t.events = &sse{limit: limit, emit: t.event}
+	case first == '[' && d.stream == always && good: // Gemini's stream without alt=sse is one array
+		t.events = &objects{limit: limit, emit: t.event}
+	case first == '[' && d.stream == always: // and so is its error
+		t.events = &objects{limit: limit, emit: func(d doc) { t.read.whole(&t.answer, d) }}
+	case !isJSON && first != '{' && first != '[' && good:
+		t.events = &sse{limit: limit, emit: t.event}
+	}
+	if t.events != nil {
 		t.decoded = t.events.write
 	} else {
 		t.whole = &document{limit: limit}

@@ -14,8 +14,9 @@ import (
 // is [http.DefaultTransport], which is not modified.
 //
 // A request is a model call if it is a POST, its path ends in
-// /chat/completions, /responses, /embeddings or /messages, and its body has the
-// fields of such a request. The body is read ahead of sending it: from
+// /chat/completions, /responses, /embeddings, /messages, :generateContent,
+// :streamGenerateContent, :embedContent or :batchEmbedContents, and its body
+// has the fields of such a request. The body is read ahead of sending it: from
 // GetBody where there is one, up to 32 MiB, otherwise from Body, up to 1 MiB,
 // which are then sent from memory and the rest as it comes. Requests are not
 // modified: what is sent is a shallow copy with the observer's context.
@@ -66,7 +67,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if d == nil || t.observer == nil {
 		return t.base.RoundTrip(req)
 	}
-	ahead := readAhead(req, t.cfg)
+	ahead := readAhead(req, d.fields, t.cfg)
 	sent := req
 	if ahead.body != nil {
 		sent = req.WithContext(req.Context())
@@ -199,14 +200,15 @@ type ahead struct {
 	all  []byte        // the body itself, if it is wanted and not too long
 }
 
-// requestFields are the fields of a request that are kept.
+// requestFields are the fields of a request that are kept, of the OpenAI and
+// Anthropic formats.
 var requestFields = []string{"model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "temperature", "top_p", "conversation"}
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 // readAhead reads the fields of a request.
-func readAhead(req *http.Request, cfg Config) ahead {
-	a := ahead{scan: newScanner(requestFields, 1<<10)}
+func readAhead(req *http.Request, fields []string, cfg Config) ahead {
+	a := ahead{scan: newScanner(fields, 1<<10)}
 	keep := 0
 	if cfg.Content {
 		keep = cfg.MaxContentBytes

@@ -88,10 +88,13 @@ func response(status int, header map[string]string, list ...[]byte) *http.Respon
 
 // requests are the bodies of the dialects' requests.
 var requests = map[string]struct{ url, body string }{
-	"chat":       {"https://api.openai.com/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"model":"gpt-4o","stream":true}`},
-	"responses":  {"https://api.openai.com/v1/responses", `{"input":"hi","model":"gpt-5","stream":true}`},
-	"embeddings": {"https://api.openai.com/v1/embeddings", `{"input":["hi"],"model":"text-embedding-3-small"}`},
-	"anthropic":  {"https://api.anthropic.com/v1/messages", `{"max_tokens":1024,"messages":[{"role":"user","content":"hi"}],"model":"claude-sonnet-4-5","stream":true}`},
+	"chat":         {"https://api.openai.com/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"model":"gpt-4o","stream":true}`},
+	"responses":    {"https://api.openai.com/v1/responses", `{"input":"hi","model":"gpt-5","stream":true}`},
+	"embeddings":   {"https://api.openai.com/v1/embeddings", `{"input":["hi"],"model":"text-embedding-3-small"}`},
+	"anthropic":    {"https://api.anthropic.com/v1/messages", `{"max_tokens":1024,"messages":[{"role":"user","content":"hi"}],"model":"claude-sonnet-4-5","stream":true}`},
+	"gemini":       {"https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent", `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`},
+	"geministream": {"https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`},
+	"geminiembed":  {"https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-001:batchEmbedContents", `{"requests":[{"model":"models/gemini-embedding-001","content":{"parts":[{"text":"hi"}]}}]}`},
 }
 
 func request(t testing.TB, dialect string) *http.Request {
@@ -146,8 +149,16 @@ type fixture struct {
 	file, dialect string
 	status        int
 	body          []byte
+	form          string
 	contentType   string
 }
+
+// contentTypes are the forms of answers and what their servers call them. An
+// array is a stream too: Gemini's without alt=sse.
+var contentTypes = map[string]string{"sse": "text/event-stream; charset=utf-8", "array": "application/json; charset=UTF-8", "json": "application/json", "html": "text/html"}
+
+// streams reports whether the answer is a stream that went well at its head.
+func (f fixture) streams() bool { return f.form != "json" && f.form != "html" && f.status == 200 }
 
 func fixtures(t testing.TB) []fixture {
 	t.Helper()
@@ -172,10 +183,11 @@ func fixtures(t testing.TB) []fixture {
 				t.Fatal(err)
 			}
 		}
-		f.contentType = map[string]string{"sse": "text/event-stream; charset=utf-8", "json": "application/json", "html": "text/html"}[parts[len(parts)-1]]
+		f.form = parts[len(parts)-1]
+		f.contentType = contentTypes[f.form]
 		all = append(all, f)
 	}
-	if len(all) < 15 {
+	if len(all) < 30 {
 		t.Fatalf("only %d fixtures", len(all))
 	}
 	return all
@@ -250,7 +262,7 @@ func (f fixture) compressed(t *testing.T, want string) {
 		resp := f.response(tt.list...)
 		resp.Header.Set("Content-Encoding", tt.encoding)
 		r := observe(t, f.dialect, Config{Content: true}, resp, tt.all)
-		if !strings.Contains(want, `"Err": "llmhttp: stream ended`) && r.Err == nil && strings.HasSuffix(f.file, ".sse") && r.Chunks == 0 {
+		if !strings.Contains(want, `"Err": "llmhttp: stream ended`) && r.Err == nil && f.streams() && r.Chunks == 0 {
 			t.Errorf("%s: nothing was seen", tt.encoding)
 		}
 		r.Bytes = int64(len(f.body))
@@ -309,6 +321,9 @@ func TestWireTooLong(t *testing.T) {
 		{"responses", "responses", "application/json", `{"id":"i","output":[{"pad":"` + pad + `"}],"model":"m","status":"completed","usage":{"input_tokens":3,"output_tokens":2}}`},
 		{"responses stream", "responses", "text/event-stream", `data: {"type":"response.completed","response":{"id":"i","instructions":"` + pad + `","model":"m","status":"completed","usage":{"input_tokens":3,"output_tokens":2}}}` + "\n\n"},
 		{"anthropic", "anthropic", "application/json", `{"id":"i","model":"m","content":[{"type":"text","text":"` + pad + `"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":2}}`},
+		{"gemini", "gemini", "application/json", `{"candidates":[{"content":{"parts":[{"text":"` + pad + `"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":2},"modelVersion":"m","responseId":"i"}`},
+		{"gemini stream", "geministream", "text/event-stream", `data: {"candidates":[{"content":{"parts":[{"text":"` + pad + `"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":2},"modelVersion":"m","responseId":"i"}` + "\r\n\r\n"},
+		{"gemini array", "geministream", "application/json", `[{"candidates":[{"content":{"parts":[{"text":"` + pad + `"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":2},"modelVersion":"m","responseId":"i"}]`},
 		{"embeddings", "embeddings", "application/json", `{"data":["` + pad + `"],"id":"i","model":"m","usage":{"prompt_tokens":3,"completion_tokens":2}}`},
 	}
 	for _, tt := range tests {
@@ -335,7 +350,7 @@ func TestWireTooLong(t *testing.T) {
 func TestMidStreamError(t *testing.T) {
 	broken := errors.New("connection reset by peer")
 	for _, f := range fixtures(t) {
-		if !strings.HasSuffix(f.file, ".sse") {
+		if !f.streams() {
 			continue
 		}
 		whole := observe(t, f.dialect, Config{}, f.response(f.body), f.body)
