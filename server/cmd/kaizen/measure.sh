@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints what the server weighs: size of the static stripped binary, time from
-# start to the ready line, and resident memory when idle.
+# start to the ready line and to the first page, and resident memory when idle.
 #
 #   ./measure.sh [BINARY]
 #
@@ -27,6 +27,11 @@ start() {
 	ended=$(date +%s%N)
 	rm "$work/ready"
 	printf '%s: ready after %s ms (%s)\n' "$1" $(((ended - begun) / 1000000)) "$line"
+	ui=${line#*\"ui\":\"}
+	curl -fsS -o /dev/null "${ui%%\"*}/"
+	curl -fsS -o /dev/null "${ui%%\"*}/api/traces"
+	ended=$(date +%s%N)
+	printf '%s: page and its first list after %s ms\n' "$1" $(((ended - begun) / 1000000))
 }
 
 stop() {
