@@ -33,6 +33,12 @@ type Operation struct {
 	Start time.Time
 	// Attributes are set before the sampler sees the span.
 	Attributes []attribute.KeyValue
+	// Links name spans of other traces; see [NewLink] and [trace.LinkFromContext].
+	Links []trace.Link
+	// Root starts a trace of its own, also when the context has a span. With a
+	// link to that span it is a linked root: work that one trace set off and
+	// that another tells, such as a job that outlives its request.
+	Root bool
 }
 
 // SpanName returns "operation target", or the operation alone without a target:
@@ -47,13 +53,19 @@ func SpanName(operation, target string) string {
 // Start starts the span of an operation, a child of the span in ctx. It is the
 // one place where a Kaizen event becomes a span.
 func (t Tracer) Start(ctx context.Context, op Operation) (context.Context, trace.Span) {
-	opts := make([]trace.SpanStartOption, 0, 3)
+	opts := make([]trace.SpanStartOption, 0, 5)
 	opts = append(opts, trace.WithAttributes(op.Attributes...))
 	if op.Kind != trace.SpanKindUnspecified {
 		opts = append(opts, trace.WithSpanKind(op.Kind))
 	}
 	if !op.Start.IsZero() {
 		opts = append(opts, trace.WithTimestamp(op.Start))
+	}
+	if len(op.Links) > 0 {
+		opts = append(opts, trace.WithLinks(op.Links...))
+	}
+	if op.Root {
+		opts = append(opts, trace.WithNewRoot())
 	}
 	return t.tracer.Start(ctx, op.Name, opts...)
 }
@@ -74,29 +86,56 @@ type Outcome struct {
 	Attributes []attribute.KeyValue
 }
 
+// unknownType is the conventions' error.type of an error without one.
+const unknownType = "_OTHER"
+
+// The attributes of the statuses, made once: they are set on every span.
+var statuses = map[string][]attribute.KeyValue{
+	"ok":        {Status.String("ok")},
+	"error":     {Status.String("error")},
+	"denied":    {Status.String("denied")},
+	"cancelled": {Status.String("cancelled")},
+}
+
 // End sets the outcome's attributes and status on span and ends it. An
 // operation that was denied or cancelled is no error of the agent's: its span
 // keeps the reason, and its status says which it was.
 func End(span trace.Span, o Outcome) {
 	if span.IsRecording() {
 		span.SetAttributes(o.Attributes...)
-		span.SetAttributes(Status.String(o.Status))
+		if kvs, known := statuses[o.Status]; known {
+			span.SetAttributes(kvs...)
+		} else {
+			span.SetAttributes(Status.String(o.Status))
+		}
 		switch {
 		case o.Status == "ok":
 			span.SetStatus(codes.Ok, "")
 		case o.Message != "" || o.ErrorType != "":
-			span.SetAttributes(ErrorType.String(o.ErrorType))
-			span.AddEvent("exception", trace.WithAttributes(exception(o)...))
-			span.SetStatus(codes.Error, o.Message)
+			fail(span, o)
 		default:
 			span.SetStatus(codes.Error, o.Status)
 		}
 	}
-	var opts []trace.SpanEndOption
+	if o.Time.IsZero() {
+		span.End()
+		return
+	}
+	span.End(trace.WithTimestamp(o.Time))
+}
+
+// fail records the error as the conventions do: error.type, an event and the status.
+func fail(span trace.Span, o Outcome) {
+	if o.ErrorType == "" {
+		o.ErrorType = unknownType
+	}
+	span.SetAttributes(ErrorType.String(o.ErrorType))
+	opts := []trace.EventOption{trace.WithAttributes(exception(o)...)}
 	if !o.Time.IsZero() {
 		opts = append(opts, trace.WithTimestamp(o.Time))
 	}
-	span.End(opts...)
+	span.AddEvent("exception", opts...)
+	span.SetStatus(codes.Error, o.Message)
 }
 
 func exception(o Outcome) []attribute.KeyValue {
