@@ -19,5 +19,6 @@
 // names of the Elastic Common Schema, [FormatText] a line for people.
 //
 // Lines go to sinks: [NewStream] writes to an [io.Writer], [OpenFile] to a file
-// that is rotated; whoever implements [Sink] adds another.
+// that is rotated, [NewElastic] to Elasticsearch or OpenSearch; whoever
+// implements [Sink] adds another.
 package agentlog

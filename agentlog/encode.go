@@ -26,6 +26,8 @@ const ecsVersion = "8.17.0"
 type encoder struct {
 	buf      []byte
 	record   Record
+	found    ids    // what the head of the line was written with
+	inside   []byte // of buf: what stands in the context
 	red      *redact.Redactor
 	maxValue int
 	text     bool
@@ -50,7 +52,7 @@ func (l *Logs) release(e *encoder) {
 	}
 	attrs := e.record.Attrs
 	clear(attrs) // let go of the texts
-	e.record, e.red = Record{Attrs: attrs[:0]}, nil
+	e.record, e.found, e.inside, e.red = Record{Attrs: attrs[:0]}, ids{}, nil, nil
 	encoders.Put(e)
 }
 

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 
@@ -58,4 +61,27 @@ func ExampleOpenFile() {
 	logs.Logger("planner").Info("started")
 	fmt.Println(logs.Close(context.Background()), file.Stats().Lines)
 	// Output: <nil> 1
+}
+
+func ExampleNewElastic() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.URL.Path, r.Header.Get("Content-Type"))
+		_, _ = io.WriteString(w, `{"items":[{"create":{"status":201}}]}`)
+	}))
+	defer server.Close()
+	elastic, err := agentlog.NewElastic(agentlog.ElasticConfig{URL: server.URL, APIKey: "aWQ6a2V5"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	logs, err := agentlog.New(agentlog.Config{Sinks: []agentlog.Sink{elastic}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	logs.Logger("planner").Info("started")
+	fmt.Println(logs.Close(context.Background()), elastic.Stats().Sent)
+	// Output:
+	// /logs-kaizen-default/_bulk application/x-ndjson
+	// <nil> 1
 }

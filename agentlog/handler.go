@@ -192,12 +192,17 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if !h.encodeSafely(ctx, &r, e) {
 		l.failed.Add(1)
 		*rec = Record{Time: r.Time, Level: r.Level, Severity: severity(r.Level), Logger: h.state.name, Message: "[a log record could not be encoded]"}
+		e.found, e.inside = ids{}, nil
 		e.buf = e.buf[:0]
-		e.head(l.cfg.Format, rec, &ids{})
+		e.head(l.cfg.Format, rec, &e.found)
 		e.tail(l.cfg.Format)
 	}
 	rec.Line = e.buf
 	l.written.Add(1)
+	if l.formats != nil {
+		h.writeFormats(&r, e)
+		return nil
+	}
 	for _, sink := range l.cfg.Sinks {
 		if !writeSafely(sink, rec) {
 			l.errors.Add(1)
@@ -227,14 +232,14 @@ func writeSafely(sink Sink, r *Record) (ok bool) {
 func (h *handler) encode(ctx context.Context, r *slog.Record, e *encoder) {
 	l := h.logs
 	base := l.base.Load()
-	var found ids
-	h.collect(ctx, e, base, &found)
-	duplicates := h.survey(r, e, base, &found)
-	h.identify(e, &found)
+	found := &e.found
+	h.collect(ctx, e, base, found)
+	duplicates := h.survey(r, e, base, found)
+	h.identify(e, found)
 	rec := &e.record
 	rec.Time, rec.Level, rec.Severity, rec.Logger = r.Time, r.Level, severity(r.Level), h.state.name
 	rec.Message = e.clean(r.Message)
-	e.head(l.cfg.Format, rec, &found)
+	e.head(l.cfg.Format, rec, found)
 	mark := len(e.buf)
 	e.openContext(l.cfg.Format)
 	start := len(e.buf)
@@ -243,12 +248,14 @@ func (h *handler) encode(ctx context.Context, r *slog.Record, e *encoder) {
 	} else {
 		h.encodeContext(r, e, base)
 	}
-	if len(e.buf) == start {
+	inside := e.buf[start:]
+	if len(inside) == 0 {
 		e.buf = e.buf[:mark]
 	} else {
 		e.closeContext(l.cfg.Format)
 	}
 	e.tail(l.cfg.Format)
+	e.inside = e.buf[start : start+len(inside)] // the buffer may have moved since
 }
 
 // encodeAll writes the attributes the slower way, from the attributes

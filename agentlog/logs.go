@@ -82,7 +82,8 @@ type Config struct {
 // must not keep r or anything it points to after it returns, and should not
 // block for long: who logs waits for it. An error is counted in [Stats]. A
 // sink that has a method WantsAttrs() bool which returns true gets
-// [Record.Attrs] filled.
+// [Record.Attrs] filled; one that has a method WantsFormat() [Format] gets
+// [Record.Line] in that format, whatever [Config.Format] says.
 type Sink interface {
 	Write(r *Record) error
 	// Close writes what is buffered, as long as ctx allows, and then answers
@@ -125,6 +126,7 @@ type Logs struct {
 	cfg       Config
 	red       *redact.Redactor // nil = none
 	wantAttrs bool
+	formats   []Format // one per sink; nil when all want that of the Config
 
 	written, sampled, errors, failed atomic.Uint64
 
@@ -166,6 +168,10 @@ func New(cfg Config) (*Logs, error) {
 		if w, ok := sink.(interface{ WantsAttrs() bool }); ok && w.WantsAttrs() {
 			l.wantAttrs = true
 		}
+	}
+	var err error
+	if l.formats, err = formatsOf(cfg); err != nil {
+		return nil, err
 	}
 	if !cfg.NoRedaction {
 		if l.red = cfg.Redactor; l.red == nil {
