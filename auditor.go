@@ -37,7 +37,6 @@ type Auditor struct {
 	metrics *metrics.Metrics
 	service string // who acted, outside of any run
 	durable bool
-	off     bool
 
 	// One of the two is set, or neither.
 	ledger *audit.Ledger
@@ -59,18 +58,12 @@ type remoteLedger struct {
 	lines  *otlp.Lines
 }
 
-// startAudit opens the ledger, or the way to the server's.
-func (o *Observer) startAudit(r *redact.Redactor) error {
-	a := &Auditor{redact: r, metrics: o.metrics, service: o.cfg.ServiceName, durable: o.cfg.DurableAudit, off: o.cfg.Off&Audit != 0}
-	o.audit = a
+// newAuditor returns the way to the ledger of o, or else to its server's.
+func newAuditor(o *Observer, r *redact.Redactor) (*Auditor, error) {
+	a := &Auditor{redact: r, metrics: o.metrics, service: o.cfg.ServiceName, durable: o.cfg.DurableAudit, ledger: o.ledger}
 	switch {
-	case a.off:
-	case o.cfg.AuditDir != "":
-		ledger, err := audit.Open(o.cfg.AuditDir, audit.Config{Logger: o.cfg.Logger})
-		if err != nil {
-			return fmt.Errorf("kaizen: start audit: %w", err)
-		}
-		o.ledger, a.ledger = ledger, ledger
+	case o.cfg.Off&Audit != 0:
+	case o.ledger != nil:
 		a.queue = make(chan audit.Entry, auditQueue)
 		a.flushes, a.stop = make(chan chan struct{}), make(chan struct{})
 		a.stopped.Go(a.work)
@@ -82,9 +75,9 @@ func (o *Observer) startAudit(r *redact.Redactor) error {
 		}
 		a.remote = &remoteLedger{url: url, key: o.cfg.APIKey, client: client, lines: o.exporter.NewLines(url)}
 	case a.durable:
-		return fmt.Errorf("kaizen: start audit: durable audit was asked for: %w", ErrNoLedger)
+		return nil, fmt.Errorf("kaizen: start audit: durable audit was asked for: %w", ErrNoLedger)
 	}
-	return nil
+	return a, nil
 }
 
 // Ledger returns the ledger in a directory of this process, or nil.

@@ -95,7 +95,13 @@ func Start(ctx context.Context, cfg Config) (_ *Observer, err error) {
 	if err := o.startLogs(redactor); err != nil {
 		return nil, err
 	}
-	if err := o.startAudit(redactor); err != nil {
+	if cfg.AuditDir != "" && cfg.Off&Audit == 0 {
+		// An entry of this ledger is durable when its committer has synced it.
+		if o.ledger, err = audit.Open(cfg.AuditDir, audit.Config{Logger: cfg.Logger}); err != nil {
+			return nil, fmt.Errorf("kaizen: start audit: %w", err)
+		}
+	}
+	if o.audit, err = newAuditor(o, redactor); err != nil {
 		return nil, err
 	}
 	tracer := genai.NewTracer(o.startTracing(res))
