@@ -15,12 +15,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
-	"github.com/kaizen-go/kaizen/hook"
-	"github.com/kaizen-go/kaizen/internal/runctx"
 	"github.com/kaizen-go/kaizen/price"
-	"github.com/oklog/ulid/v2"
 )
 
 // DefaultMaxIterations is how many turns an agent takes before it gives up.
@@ -50,15 +46,11 @@ type Config struct {
 	// Stream asks for streamed answers if the model can; OnChunk gets them.
 	Stream  bool
 	OnChunk func(Chunk) error
-}
-
-// Permission is the answer of [Config.Permit].
-type Permission struct {
-	// Denied refuses the call. The zero value allows it.
-	Denied bool
-	// By names the rule or person that decided, Reason says why. The model is
-	// told the reason.
-	By, Reason string
+	// Memory keeps the conversation between the runs of a session: the one that
+	// the context of a run names (kaizen.WithRun). What a run added is saved when
+	// it has answered. A memory that fails ends the run with a [*MemoryError]. If
+	// nil, or without a session, each run begins anew.
+	Memory Memory
 }
 
 // Runner is whatever takes a task and answers it: an [Agent] or a team of them.
@@ -84,7 +76,7 @@ type Result struct {
 	RunID string
 	// Output is the answer's text.
 	Output string
-	// Messages is the whole conversation.
+	// Messages is the whole conversation, what was remembered of it included.
 	Messages []Message
 	// Iterations is how many turns it took.
 	Iterations int
@@ -121,219 +113,4 @@ func New(cfg Config) (*Agent, error) {
 		a.specs = append(a.specs, b.spec)
 	}
 	return a, nil
-}
-
-// Run lets the agent work on input until it answers. The result is not nil when
-// the run began, also beside an error.
-func (a *Agent) Run(ctx context.Context, input string) (*Result, error) {
-	return a.run(ctx, input, func(ctx context.Context, res *Result) (string, error) {
-		return a.loop(ctx, input, res)
-	})
-}
-
-// run is one observed run of whatever work does: an agent's loop, or a team's.
-// work returns why it stopped.
-func (o *observed) run(ctx context.Context, input string, work func(context.Context, *Result) (string, error)) (*Result, error) {
-	outer, _ := runctx.From(ctx)
-	run := outer
-	run.RunID, run.ParentRunID = ulid.Make().String(), outer.RunID
-	run.AgentID, run.AgentName = o.id, o.name
-	ctx = runctx.With(ctx, run)
-	ctx = o.attach(ctx)
-	reg := hook.From(ctx)
-
-	res := &Result{RunID: run.RunID}
-	info := &hook.RunInfo{Input: input}
-	err := reg.Do(ctx, info, func(ctx context.Context, op *hook.Op) error {
-		stop, err := work(ctx, res)
-		op.Update(func(hook.Payload) {
-			info.Output, info.Iterations, info.StopReason = res.Output, res.Iterations, stop
-			info.Usage, info.CostNanoUSD = res.Usage, res.CostNanoUSD
-		})
-		return err
-	})
-	if err != nil {
-		return res, fmt.Errorf("agent: run %s: %w", o.name, err)
-	}
-	return res, nil
-}
-
-// loop takes turns until the model answers without asking for a tool.
-func (a *Agent) loop(ctx context.Context, input string, res *Result) (stop string, err error) {
-	res.Messages = []Message{{Role: User, Text: input}}
-	reg := hook.From(ctx)
-	for res.Iterations < a.cfg.MaxIterations {
-		res.Iterations++
-		var answered bool
-		err := reg.Do(ctx, &hook.Iteration{Number: res.Iterations}, func(ctx context.Context, _ *hook.Op) error {
-			answered, err = a.turn(ctx, res)
-			return err
-		})
-		if err != nil {
-			return "error", err
-		}
-		if answered {
-			return "answer", nil
-		}
-	}
-	return "max_iterations", ErrMaxIterations
-}
-
-// turn asks the model once and carries out what it asks for.
-func (a *Agent) turn(ctx context.Context, res *Result) (answered bool, err error) {
-	resp, err := a.ask(ctx, res)
-	if err != nil {
-		return false, err
-	}
-	res.Messages = append(res.Messages, resp.Message)
-	if len(resp.Message.ToolCalls) == 0 {
-		res.Output = resp.Message.Text
-		return true, nil
-	}
-	results := a.callTools(ctx, resp.Message.ToolCalls, res)
-	res.Messages = append(res.Messages, Message{Role: ToolRole, ToolResults: results})
-	return false, ctx.Err()
-}
-
-// ask makes one observed call of the model.
-func (a *Agent) ask(ctx context.Context, res *Result) (*Response, error) {
-	req := Request{
-		System: a.cfg.System, Messages: res.Messages, Tools: a.specs,
-		MaxTokens: a.cfg.MaxTokens, Temperature: a.cfg.Temperature,
-	}
-	model := a.cfg.Model.Info()
-	streamer, _ := a.cfg.Model.(Streamer)
-	stream := a.cfg.Stream && streamer != nil
-	call := &hook.ModelCall{
-		Operation: "chat", Provider: model.Provider, Model: model.Name, Stream: stream,
-		MaxTokens: req.MaxTokens, Temperature: req.Temperature,
-	}
-	var resp *Response
-	var made *hook.Op
-	err := hook.From(ctx).Do(ctx, call, func(ctx context.Context, op *hook.Op) (err error) {
-		made = op
-		if stream {
-			resp, err = streamer.Stream(ctx, req, a.onChunk())
-		} else {
-			resp, err = a.cfg.Model.Generate(ctx, req)
-		}
-		op.Update(func(hook.Payload) { fill(call, resp) })
-		return err
-	})
-	if made != nil {
-		made.Update(func(hook.Payload) {
-			res.Usage = res.Usage.Add(call.Usage)
-			res.CostNanoUSD += call.CostNanoUSD
-		})
-	}
-	return resp, err
-}
-
-func (a *Agent) onChunk() func(Chunk) error {
-	if a.cfg.OnChunk != nil {
-		return a.cfg.OnChunk
-	}
-	return func(Chunk) error { return nil }
-}
-
-// fill adds what the response says to what the transport has seen on the wire,
-// which knows more and is left as it is.
-func fill(call *hook.ModelCall, resp *Response) {
-	if resp == nil {
-		return
-	}
-	if call.ResponseModel == "" {
-		call.ResponseModel = resp.Model
-	}
-	if call.ResponseID == "" {
-		call.ResponseID = resp.ID
-	}
-	if len(call.FinishReasons) == 0 && resp.FinishReason != "" {
-		call.FinishReasons = []string{resp.FinishReason}
-	}
-	if !call.HasUsage && resp.HasUsage {
-		call.Usage, call.HasUsage = resp.Usage, true
-	}
-	if call.ToolCalls == 0 {
-		call.ToolCalls = len(resp.Message.ToolCalls)
-	}
-}
-
-// callTools carries out calls at once and returns their results in the order
-// of the calls.
-func (a *Agent) callTools(ctx context.Context, calls []ToolCall, res *Result) []ToolResult {
-	results := make([]ToolResult, len(calls))
-	nested := &tally{res: res}
-	ctx = context.WithValue(ctx, tallyKey{}, nested)
-	var wg sync.WaitGroup
-	for i, c := range calls {
-		wg.Go(func() { results[i] = a.callTool(ctx, c) })
-	}
-	wg.Wait()
-	return results
-}
-
-// callTool makes one observed call of a tool. What goes wrong is an answer to
-// the model, not the end of the run.
-func (a *Agent) callTool(ctx context.Context, c ToolCall) (result ToolResult) {
-	result = ToolResult{ID: c.ID, Name: c.Name}
-	tool := a.tools[c.Name]
-	payload := &hook.Tool{Name: c.Name, CallID: c.ID, Type: "function", Arguments: string(c.Arguments)}
-	if tool != nil {
-		payload.Description = tool.Description
-	}
-	defer func() {
-		if v := recover(); v != nil { // the panic is recorded; the agent goes on
-			result.Text, result.IsError = fmt.Sprintf("the tool failed: %v", v), true
-		}
-	}()
-	err := hook.From(ctx).Do(ctx, payload, func(ctx context.Context, op *hook.Op) error {
-		out, err := a.carryOut(ctx, tool, c)
-		op.Update(func(hook.Payload) { payload.Result = out })
-		result.Text = out
-		return err
-	})
-	if err != nil {
-		result.Text, result.IsError = err.Error(), true
-	}
-	return result
-}
-
-func (a *Agent) carryOut(ctx context.Context, tool *boundTool, c ToolCall) (string, error) {
-	if tool == nil {
-		return "", fmt.Errorf("no tool is named %s", c.Name)
-	}
-	if err := tool.validate(c.Arguments); err != nil {
-		return "", err
-	}
-	if err := a.permit(ctx, c); err != nil {
-		return "", err
-	}
-	return tool.Call(ctx, c.Arguments)
-}
-
-// permit asks whether a tool may be called and records the answer.
-func (a *Agent) permit(ctx context.Context, c ToolCall) error {
-	if a.cfg.Permit == nil {
-		return nil
-	}
-	p := &hook.Permission{Action: "tool:" + c.Name}
-	var answer Permission
-	err := hook.From(ctx).Do(ctx, p, func(ctx context.Context, op *hook.Op) error {
-		answer = a.cfg.Permit(ctx, c)
-		op.Update(func(hook.Payload) {
-			p.Decision, p.By, p.Reason = "allow", answer.By, answer.Reason
-			if answer.Denied {
-				p.Decision = "deny"
-			}
-		})
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if answer.Denied {
-		return &hook.DeniedError{Kind: hook.KindTool, Name: c.Name, By: answer.By, Reason: answer.Reason}
-	}
-	return nil
 }
