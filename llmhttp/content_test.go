@@ -39,6 +39,16 @@ func TestRequestContent(t *testing.T) {
 				`{"role":"user","parts":[{"type":"tool_call_response","id":"t1","response":[{"type":"text","text":"4"}]},{"type":"blob","modality":"image","mime_type":"image/png"},{"type":"uri","modality":"document","uri":"https://example.org/d.pdf"},{"type":"file","modality":"document","file_id":"f2"}]}]`,
 			`[{"type":"text","content":"be brief"}]`,
 			`[{"type":"function","name":"f","parameters":{"type":"object"}},{"type":"web_search_20250305","name":"web_search"}]`},
+		{"ollama chat", "http://127.0.0.1:11434/api/chat", `{"model":"m","tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"}}}],"messages":[
+			{"role":"system","content":"be brief"},{"role":"user","content":"what is it?","images":["AAAA"]},
+			{"role":"assistant","content":"","thinking":"hm","tool_calls":[{"id":"c1","function":{"name":"f","arguments":{"a":1}}}]},{"role":"tool","tool_call_id":"c1","tool_name":"f","content":"4"}]}`,
+			`[{"role":"user","parts":[{"type":"text","content":"what is it?"},{"type":"blob","modality":"image"}]},` +
+				`{"role":"assistant","parts":[{"type":"reasoning","content":"hm"},{"type":"tool_call","id":"c1","name":"f","arguments":{"a":1}}]},` +
+				`{"role":"tool","parts":[{"type":"tool_call_response","id":"c1","name":"f","response":"4"}]}]`,
+			`[{"type":"text","content":"be brief"}]`,
+			`[{"type":"function","name":"f","description":"d","parameters":{"type":"object"}}]`},
+		{"ollama generate", "http://127.0.0.1:11434/api/generate", `{"model":"m","prompt":"hi","system":"be brief","images":["AAAA"]}`,
+			`[{"role":"user","parts":[{"type":"text","content":"hi"},{"type":"blob","modality":"image"}]}]`, `[{"type":"text","content":"be brief"}]`, `null`},
 		{"gemini", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent", `{"systemInstruction":{"parts":[{"text":"be brief"}]},"tools":[{"functionDeclarations":[{"name":"f","description":"d","parametersJsonSchema":{"type":"object"}}]},{"googleSearch":{}}],"contents":[
 			{"parts":[{"text":"hi"},{"inlineData":{"mimeType":"image/png","data":"AAAA"}},{"file_data":{"mime_type":"application/pdf","file_uri":"gs://b/d.pdf"}}]},
 			{"role":"model","parts":[{"text":"hm","thought":true},{"functionCall":{"id":"c1","name":"f","args":{"a":1}}},{"executableCode":{"language":"PYTHON","code":"1"}},{"codeExecutionResult":{"outcome":"OUTCOME_OK","output":"1"}}]},

@@ -1,9 +1,10 @@
 // Package llmhttp observes calls of language models on the wire. Its
 // [http.RoundTripper] recognises the OpenAI chat completions, responses and
-// embeddings requests, the Anthropic messages requests and the Gemini
-// generateContent and embedContent requests (Vertex AI's too) of any client
-// library, streaming or not, and tells an [Observer] what went out and what
-// came back: model, tokens, finish reasons, tool calls, first chunk, errors.
+// embeddings requests, the Anthropic messages requests, the Gemini
+// generateContent and embedContent requests (Vertex AI's too) and the Ollama
+// chat, generate and embed requests of any client library, streaming or not,
+// and tells an [Observer] what went out and what came back: model, tokens,
+// finish reasons, tool calls, first chunk, errors.
 //
 // The caller receives exactly what the server sent, when it was sent: bytes,
 // errors and timing are passed on, the request is never altered, and every
@@ -28,6 +29,9 @@ const (
 	AnthropicMessages     = "anthropic.messages"
 	GeminiGenerateContent = "gemini.generate_content"
 	GeminiEmbedContent    = "gemini.embed_content"
+	OllamaChat            = "ollama.chat"
+	OllamaGenerate        = "ollama.generate"
+	OllamaEmbed           = "ollama.embed"
 )
 
 // Observer is told of model calls. Its methods run on the goroutine of the
@@ -47,7 +51,7 @@ type Call struct {
 	// Provider is the name of the GenAI conventions: openai, anthropic, azure.ai.openai, …
 	Provider string
 	// Operation is the one of the GenAI conventions: "chat", "embeddings",
-	// "generate_content" (Gemini).
+	// "generate_content" (Gemini), "text_completion" (Ollama's generate).
 	Operation string
 	// Dialect is the wire format, one of the constants of this package.
 	Dialect string
@@ -177,7 +181,7 @@ type Tool struct {
 type Config struct {
 	// Provider is the provider's name for hosts that the price book does not
 	// know: a gateway, a proxy, a server on loopback. If empty, it is that of
-	// the dialect: openai, anthropic, gcp.gemini or gcp.vertex_ai.
+	// the dialect: openai, anthropic, gcp.gemini, gcp.vertex_ai or ollama.
 	Provider string
 	// Content has messages, system instructions and tool definitions read too.
 	// They are personal data: redact them before they are recorded.

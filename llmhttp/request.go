@@ -58,6 +58,12 @@ var dialects = []*dialect{
 		stream: never, fits: func(has map[string]bool) bool { return has["content"] }, content: geminiEmbedContent, model: geminiModel},
 	{name: GeminiEmbedContent, suffix: ":batchEmbedContents", operation: "embeddings", provider: "gcp.gemini", reader: geminiEmbedReader{},
 		stream: never, fits: func(has map[string]bool) bool { return has["requests"] }, content: geminiEmbedContent, model: geminiModel},
+	{name: OllamaChat, suffix: "/api/chat", operation: "chat", provider: "ollama", reader: ollamaReader{}, fields: ollamaFields,
+		stream: unlessSaid, fits: func(has map[string]bool) bool { return has["model"] && has["messages"] }, content: ollamaChatContent},
+	{name: OllamaGenerate, suffix: "/api/generate", operation: "text_completion", provider: "ollama", reader: ollamaReader{}, fields: ollamaFields,
+		stream: unlessSaid, fits: func(has map[string]bool) bool { return has["model"] && has["prompt"] }, content: ollamaGenerateContent},
+	{name: OllamaEmbed, suffix: "/api/embed", operation: "embeddings", provider: "ollama", reader: ollamaEmbedReader{}, fields: ollamaFields,
+		stream: never, fits: func(has map[string]bool) bool { return has["model"] && has["input"] }, content: embeddingsContent},
 }
 
 // dialectOf returns the dialect that the path of a request speaks of, nil for none.

@@ -280,6 +280,7 @@ var wanted = []string{
 	"response.id", "response.model", "response.usage", "response.service_tier", "response.error", "response.status", "response.incomplete_details",
 	"message.id", "message.model", "message.usage", "delta.stop_reason",
 	"usageMetadata", "modelVersion", "responseId", "promptFeedback",
+	"remote_model", "done", "done_reason", "prompt_eval_count", "eval_count",
 }
 
 // maxValueBytes bounds each of them.

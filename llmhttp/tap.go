@@ -92,7 +92,7 @@ func newTap(ctx context.Context, resp *http.Response, o *observed) *tap {
 	if o.dialect.operation == "embeddings" {
 		limit = keepEmbeddings
 	}
-	t.decoded = func(b []byte) { t.detect(resp, o.dialect, b, limit) }
+	t.decoded = func(b []byte) { t.detect(resp, o, b, limit) }
 	if encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding != "" && encoding != "identity" && !resp.Uncompressed {
 		t.inflate = newInflater(encoding, func(b []byte) { t.decoded(b) })
 		if t.inflate == nil {
@@ -113,7 +113,7 @@ func responseHead(resp *http.Response) Result {
 }
 
 // detect chooses, at the first bytes, how to read the body.
-func (t *tap) detect(resp *http.Response, d *dialect, b []byte, limit int) {
+func (t *tap) detect(resp *http.Response, o *observed, b []byte, limit int) {
 	if len(b) == 0 {
 		return
 	}
@@ -123,12 +123,14 @@ func (t *tap) detect(resp *http.Response, d *dialect, b []byte, limit int) {
 		first = text[0]
 	}
 	isJSON := strings.HasSuffix(kind, "json")
+	array := first == '[' && o.dialect.stream == always // Gemini's stream without alt=sse is one array, and so is its error
+	lines := first == '{' && (o.dialect.stream == unlessSaid && o.stream || strings.HasSuffix(kind, "ndjson"))
 	switch good := resp.StatusCode < 400; {
 	case kind == "text/event-stream":
 		t.events = &sse{limit: limit, emit: t.event}
-	case first == '[' && d.stream == always && good: // Gemini's stream without alt=sse is one array
+	case (array || lines) && good:
 		t.events = &objects{limit: limit, emit: t.event}
-	case first == '[' && d.stream == always: // and so is its error
+	case array:
 		t.events = &objects{limit: limit, emit: func(d doc) { t.read.whole(&t.answer, d) }}
 	case !isJSON && first != '{' && first != '[' && good:
 		t.events = &sse{limit: limit, emit: t.event}

@@ -15,8 +15,8 @@ import (
 //
 // A request is a model call if it is a POST, its path ends in
 // /chat/completions, /responses, /embeddings, /messages, :generateContent,
-// :streamGenerateContent, :embedContent or :batchEmbedContents, and its body
-// has the fields of such a request. The body is read ahead of sending it: from
+// :streamGenerateContent, :embedContent, :batchEmbedContents, /api/chat,
+// /api/generate or /api/embed, and its body has the fields of such a request. The body is read ahead of sending it: from
 // GetBody where there is one, up to 32 MiB, otherwise from Body, up to 1 MiB,
 // which are then sent from memory and the rest as it comes. Requests are not
 // modified: what is sent is a shallow copy with the observer's context.
@@ -50,6 +50,7 @@ type observed struct {
 	started    time.Time
 	done       func(Result)
 	onPanic    func(any)
+	stream     bool // was asked for
 	content    bool
 	maxContent int
 }
@@ -156,7 +157,7 @@ func (t *transport) watch(ctx context.Context, resp *http.Response, err error, o
 
 // start tells the observer. It returns nil if that panics.
 func (t *transport) start(ctx context.Context, call Call) (_ context.Context, o *observed) {
-	o = &observed{started: time.Now(), onPanic: t.cfg.OnPanic, content: t.cfg.Content, maxContent: t.cfg.MaxContentBytes}
+	o = &observed{started: time.Now(), stream: call.Stream, onPanic: t.cfg.OnPanic, content: t.cfg.Content, maxContent: t.cfg.MaxContentBytes}
 	defer func() {
 		if r := recover(); r != nil {
 			o = nil
