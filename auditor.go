@@ -102,17 +102,16 @@ func (a *Auditor) Record(ctx context.Context, e audit.Entry) (audit.Receipt, err
 // [Observer.Health], and the gap is itself an entry of the ledger. Without a
 // ledger it does nothing.
 func (a *Auditor) Note(ctx context.Context, e audit.Entry) {
-	if a.ledger == nil && a.remote == nil {
-		return
+	if a.active() {
+		a.enqueue(a.complete(ctx, e))
 	}
-	a.enqueue(a.complete(ctx, e))
 }
+
+// active reports whether there is a ledger to append to.
+func (a *Auditor) active() bool { return a.ledger != nil || a.remote != nil }
 
 // note takes the entry of an event: its ids are there already.
 func (a *Auditor) note(ctx context.Context, e audit.Entry) {
-	if a.ledger == nil && a.remote == nil {
-		return
-	}
 	e = a.finish(e)
 	if !a.durable {
 		a.enqueue(e)

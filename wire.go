@@ -74,15 +74,15 @@ func (w *wire) Start(ctx context.Context, e *hook.Event) context.Context {
 	r := &rules[e.Kind()]
 	op := r.span(w, e)
 	op.Start = e.Start
-	op.Attributes = append(op.Attributes, identity(e)...)
+	op.Attributes = appendIdentity(op.Attributes, e)
 	ctx, span := w.tracer.Start(ctx, op)
 	t = w.self.add(signalTraces, t)
 	if e.Kind() == hook.KindRun {
 		w.metrics.Shift(metrics.AgentsActive, 1, e.Run.AgentName)
 		t = w.self.add(signalMetrics, t)
 	}
-	if r.begun != "" {
-		w.audit.note(ctx, w.entry(e, r.begun, audit.Success, span.SpanContext()))
+	if r.begun != "" && w.audit.active() {
+		w.audit.note(ctx, w.entry(e, r.fields(w, e), r.begun, audit.Success, span.SpanContext()))
 		w.self.add(signalAudit, t)
 	}
 	return ctx
@@ -110,18 +110,24 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 	w.countEnd(e)
 	t = w.self.add(signalMetrics, t)
 
-	w.line(ctx, r, e, out)
-	t = w.self.add(signalLogs, t)
-
-	if r.action != "" {
-		w.audit.note(ctx, w.entry(e, auditAction(r, e), auditResult(e.Status), span.SpanContext()))
-		w.self.add(signalAudit, t)
+	level, message := r.lineOf(e.Status)
+	logs, audits := w.log.Enabled(ctx, level), r.action != "" && w.audit.active()
+	if !logs && !audits {
+		return
+	}
+	fields := r.fields(w, e)
+	if audits {
+		w.audit.note(ctx, w.entry(e, fields, auditAction(r, e), auditResult(e.Status), span.SpanContext()))
+		t = w.self.add(signalAudit, t)
+	}
+	if logs {
+		w.line(ctx, level, message, fields, e, out)
+		w.self.add(signalLogs, t)
 	}
 }
 
-// identity returns the attributes that every span of a run carries.
-func identity(e *hook.Event) []attribute.KeyValue {
-	kvs := make([]attribute.KeyValue, 0, 8)
+// appendIdentity adds the attributes that every span of a run carries.
+func appendIdentity(kvs []attribute.KeyValue, e *hook.Event) []attribute.KeyValue {
 	kvs = append(kvs, genai.Kind.String(spanKind(e.Kind())))
 	for _, id := range [...]struct {
 		key   attribute.Key
@@ -179,36 +185,37 @@ func unpriced(c *hook.ModelCall, status hook.Status) bool {
 	return !c.Priced && (status == hook.OK || c.Partial)
 }
 
-// line writes the log line that says how the operation ended.
-func (w *wire) line(ctx context.Context, r *rule, e *hook.Event, out genai.Outcome) {
-	level, message := r.level, r.message
-	switch e.Status {
+// lineOf is the level and message of the line that says how an operation ended.
+func (r *rule) lineOf(status hook.Status) (slog.Level, string) {
+	switch status {
 	case hook.Failed:
-		level, message = slog.LevelError, message+" failed"
+		return slog.LevelError, r.message + " failed"
 	case hook.Denied, hook.Cancelled:
-		level, message = slog.LevelWarn, message+" "+string(e.Status)
+		return slog.LevelWarn, r.message + " " + string(status)
 	}
-	if !w.log.Enabled(ctx, level) {
-		return
-	}
-	fields := r.fields(w, e)
-	fields = append(fields, "status", string(e.Status), "duration_ms", float64(e.Duration())/float64(time.Millisecond))
+	return r.level, r.message
+}
+
+// line writes the log line that says how the operation ended.
+func (w *wire) line(ctx context.Context, level slog.Level, message string, fields []any, e *hook.Event, out genai.Outcome) {
+	fields = append(fields, "status", string(e.Status), "duration_ms", milliseconds(e.Duration()))
 	if out.Message != "" {
 		fields = append(fields, "error", out.Message, "error_type", out.ErrorType)
 	}
 	w.log.Log(ctx, level, message, fields...)
 }
 
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
 // entry is the audit entry of an event, under the ids of its span.
-func (w *wire) entry(e *hook.Event, action string, result audit.Result, sc trace.SpanContext) audit.Entry {
-	details := make(map[string]any, 8)
-	fields := rules[e.Kind()].fields(w, e)
+func (w *wire) entry(e *hook.Event, fields []any, action string, result audit.Result, sc trace.SpanContext) audit.Entry {
+	details := make(map[string]any, 2+len(fields)/2)
 	for i := 0; i+1 < len(fields); i += 2 {
 		details[fields[i].(string)] = fields[i+1]
 	}
 	severity := "info"
 	if e.Phase == hook.End {
-		details["duration_ms"] = float64(e.Duration()) / float64(time.Millisecond)
+		details["duration_ms"] = milliseconds(e.Duration())
 		if e.Err != nil {
 			details["error"] = w.redact.String(e.Err.Error())
 			severity = "warning"

@@ -24,7 +24,7 @@ func spanKind(k hook.Kind) string {
 
 func runSpan(w *wire, e *hook.Event) genai.Operation {
 	op := genai.Operation{Name: genai.SpanName(genai.InvokeAgent, e.Run.AgentName)}
-	op.Attributes = append(op.Attributes, genai.OperationName.String(genai.InvokeAgent))
+	op.Attributes = append(make([]attribute.KeyValue, 0, 12), genai.OperationName.String(genai.InvokeAgent))
 	op.Attributes = w.addContent(op.Attributes, genai.Input, e.Payload.(*hook.RunInfo).Input)
 	return op
 }
