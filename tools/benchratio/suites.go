@@ -25,7 +25,21 @@ var suites = []suite{
 		{"span to the queue, encoded and sent", "BenchmarkSpanProcessor/otlp,_encoded,_gzip,_discarded", "no processor", "BenchmarkSpanProcessor/none"},
 		{"span to the queue, encoded and sent", "BenchmarkSpanProcessor/otlp,_encoded,_gzip,_discarded", "stock batch, no-op exporter", "BenchmarkSpanProcessor/stock_batch,_no-op_exporter"},
 	}},
+	{"./agentlog", []pair{
+		{"line, run context and ten fields, redacted", "BenchmarkLine/kaizen", "slog JSON with the ids, not redacted", "BenchmarkLine/slog"},
+		{"the same without redaction", "BenchmarkLine/kaizen_without_redaction", "slog JSON with the ids", "BenchmarkLine/slog"},
+		{"a suppressed line", "BenchmarkSuppressed/kaizen", "slog", "BenchmarkSuppressed/slog"},
+	}},
+	{".", []pair{
+		{"tool event: span and samples", "BenchmarkToolEvent/span_and_samples", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
+		{"tool event: span, samples, line", "BenchmarkToolEvent/span,_samples_and_line", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
+		{"tool event: all four, queued", "BenchmarkToolEvent/all_four", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
+	}},
 	{"./audit", []pair{
+		{"append, 1 writer", "BenchmarkAppend/writers=1", "write and sync, 1 writer", "BenchmarkNaive/writers=1"},
+		{"append, 8 writers", "BenchmarkAppend/writers=8", "write and sync, 1 writer", "BenchmarkNaive/writers=1"},
+		{"append, 64 writers", "BenchmarkAppend/writers=64", "write and sync, 1 writer", "BenchmarkNaive/writers=1"},
+		{"append, 256 writers", "BenchmarkAppend/writers=256", "write and sync, 1 writer", "BenchmarkNaive/writers=1"},
 		{"entry to its stored line", "BenchmarkEncodeLine", "encoding/json", "BenchmarkEncodeLineStd"},
 	}},
 }
