@@ -1,6 +1,9 @@
 package kaizen
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -64,7 +67,8 @@ type Config struct {
 	// APIKey is sent to Server. If empty, KAIZEN_API_KEY.
 	APIKey string
 	// SpoolDir is where records wait while the server is away. If empty, a
-	// directory in the user's cache; [NoSpool] for none. Processes may share one.
+	// directory in the user's cache, one for each server; [NoSpool] for none.
+	// Processes that send to the same server may share one.
 	SpoolDir string
 	// SpoolBytes bounds the spool of each signal; 256 MiB if zero.
 	SpoolBytes int64
@@ -136,7 +140,7 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SpoolDir == "" {
 		if cache, err := os.UserCacheDir(); err == nil {
-			c.SpoolDir = filepath.Join(cache, "kaizen", "spool")
+			c.SpoolDir = filepath.Join(cache, "kaizen", "spool", c.destination())
 		} else {
 			c.Logger.Warn("nothing will wait on disk while the server is away", "error", err)
 		}
@@ -145,6 +149,17 @@ func (c Config) withDefaults() Config {
 		c.SpoolDir = ""
 	}
 	return c
+}
+
+// destination names where records go, as a directory: what waits for one server
+// must never be sent to another by the next process.
+func (c Config) destination() string {
+	h := sha256.New()
+	fmt.Fprintln(h, c.Server)
+	for _, name := range [...]string{"", "TRACES_", "METRICS_", "LOGS_"} {
+		fmt.Fprintln(h, os.Getenv("OTEL_EXPORTER_OTLP_"+name+"ENDPOINT"))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // exports reports whether there is anywhere to send to.
