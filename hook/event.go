@@ -110,13 +110,13 @@ const (
 // is denied, context.Canceled is cancelled, and all else is an error, a passed
 // deadline included.
 func StatusOf(err error) Status {
-	var denied *DeniedError
-	switch {
-	case err == nil:
+	if err == nil {
 		return OK
-	case errors.As(err, &denied):
+	}
+	if _, ok := errors.AsType[*DeniedError](err); ok {
 		return Denied
-	case errors.Is(err, context.Canceled):
+	}
+	if errors.Is(err, context.Canceled) {
 		return Cancelled
 	}
 	return Failed

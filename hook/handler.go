@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -41,9 +42,10 @@ const (
 // DefaultTimeout is how long a handler may keep its caller.
 const DefaultTimeout = 500 * time.Millisecond
 
-// maxStuck is how many runs of one handler may be past their deadline at once.
-// Each holds a goroutine that cannot be ended from outside; beyond this the
-// handler is passed over, and that is counted.
+// maxStuck is how many runs of one handler may be past their deadline at once
+// before it is called no more: each holds a goroutine that cannot be ended from
+// outside. From then on the handler is passed over, which is counted, until one
+// of those runs returns. Runs within their deadline do not count, however many.
 const maxStuck = 8
 
 // Registration says how a handler is called.
@@ -96,7 +98,8 @@ type Stats struct {
 	Calls, Errors, Denials, Panics, Timeouts, Skipped int64
 	// Total and Max are the time that callers waited for the handler.
 	Total, Max time.Duration
-	// LastError is the text of its latest failure, "" when it had none.
+	// LastError is the text of its latest failure or denial, redacted; "" when
+	// it had none.
 	LastError string
 }
 
@@ -163,16 +166,29 @@ func (r *Registry) Stats() []Stats {
 	return out
 }
 
+// wanted reports whether a handler wants events of that kind and phase.
+func (r *Registry) wanted(k Kind, p Phase) bool {
+	for _, h := range *r.handlers.Load() {
+		if h.wants(k, p) {
+			return true
+		}
+	}
+	return false
+}
+
 // dispatch runs the handlers of e in their order. The first that refuses ends
 // it, with its [*DeniedError].
-func (r *Registry) dispatch(ctx context.Context, e Event) error {
+func (r *Registry) dispatch(ctx context.Context, e *Event) error {
 	for _, h := range *r.handlers.Load() {
-		if !h.wants(e) {
+		if !h.wants(e.Kind(), e.Phase) {
 			continue
 		}
 		err := r.call(ctx, h, e)
-		var denied *DeniedError
-		if !errors.As(err, &denied) || e.Phase != Start || !e.Kind().deniable() {
+		if err == nil {
+			continue
+		}
+		denied, ok := errors.AsType[*DeniedError](err)
+		if !ok || e.Phase != Start || !e.Kind().deniable() {
 			continue
 		}
 		d := *denied
@@ -182,62 +198,103 @@ func (r *Registry) dispatch(ctx context.Context, e Event) error {
 	return nil
 }
 
-func (h *registration) wants(e Event) bool {
-	return (len(h.Kinds) == 0 || slices.Contains(h.Kinds, e.Kind())) &&
-		(len(h.Phases) == 0 || slices.Contains(h.Phases, e.Phase))
+func (h *registration) wants(k Kind, p Phase) bool {
+	return (len(h.Kinds) == 0 || slices.Contains(h.Kinds, k)) &&
+		(len(h.Phases) == 0 || slices.Contains(h.Phases, p))
+}
+
+// A handlerRun is one run of a handler, on a goroutine of its own.
+type handlerRun struct {
+	h    *registration
+	ctx  context.Context
+	e    Event
+	done chan error
+	// left is set by whoever comes first: the handler that returns, or the
+	// caller that stops waiting for it. The second knows that the other is gone.
+	left atomic.Bool
+}
+
+func (run *handlerRun) do() {
+	defer func() {
+		if v := recover(); v != nil {
+			run.done <- &PanicError{Value: v, Stack: debug.Stack()}
+		}
+		if run.left.Swap(true) {
+			run.h.stuck.Add(-1)
+		}
+	}()
+	run.done <- run.h.Handler.Handle(run.ctx, run.e)
 }
 
 // call runs h on a goroutine of its own, so that its deadline releases the
 // caller from a handler that never returns.
-func (r *Registry) call(ctx context.Context, h *registration, e Event) error {
-	start := time.Now()
+func (r *Registry) call(ctx context.Context, h *registration, e *Event) error {
 	if h.stuck.Load() >= maxStuck {
 		h.skipped.Add(1)
 		r.note(h, e, OutcomeSkipped, 0, nil)
 		return nil
 	}
-	e.Payload = e.Payload.copy()
-	done := make(chan error, 1)
+	start := time.Now()
 	hctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
-	h.stuck.Add(1)
-	go func() {
-		defer h.stuck.Add(-1)
-		defer func() {
-			if v := recover(); v != nil {
-				done <- &PanicError{Value: v}
-			}
-		}()
-		done <- h.Handler.Handle(hctx, e)
-	}()
-	timer := time.NewTimer(h.Timeout)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		r.note(h, e, outcomeOf(err), time.Since(start), err)
-		return err
-	case <-timer.C:
-		err := fmt.Errorf("no answer within %v", h.Timeout)
-		r.note(h, e, OutcomeTimeout, time.Since(start), err)
+	run := &handlerRun{h: h, ctx: hctx, e: *e, done: make(chan error, 1)}
+	run.e.Payload = e.Payload.copy()
+	go run.do()
+	err, ok := run.wait(start.Add(h.Timeout))
+	took := time.Since(start)
+	if !ok {
+		r.note(h, e, OutcomeTimeout, took, fmt.Errorf("no answer within %v", h.Timeout))
 		return nil
+	}
+	r.note(h, e, outcomeOf(err), took, err)
+	return err
+}
+
+// wait returns the handler's error, and false when it has none until deadline.
+func (run *handlerRun) wait(deadline time.Time) (error, bool) {
+	select {
+	case err := <-run.done:
+		return err, true
+	case <-run.ctx.Done():
+	}
+	// A caller who was cancelled before the deadline still waits for the
+	// verdict: the handler knows of it and can hurry.
+	if left := time.Until(deadline); left > 0 {
+		timer := time.NewTimer(left)
+		defer timer.Stop()
+		select {
+		case err := <-run.done:
+			return err, true
+		case <-timer.C:
+		}
+	}
+	// Counted first: the handler may return at once and take it back.
+	run.h.stuck.Add(1)
+	if run.left.Swap(true) {
+		run.h.stuck.Add(-1)
+	}
+	select {
+	case err := <-run.done: // just in time
+		return err, true
+	default:
+		return nil, false
 	}
 }
 
 func outcomeOf(err error) Outcome {
-	var panicked *PanicError
-	var denied *DeniedError
-	switch {
-	case err == nil:
+	if err == nil {
 		return OutcomeOK
-	case errors.As(err, &panicked):
+	}
+	if _, ok := errors.AsType[*PanicError](err); ok {
 		return OutcomePanic
-	case errors.As(err, &denied):
+	}
+	if _, ok := errors.AsType[*DeniedError](err); ok {
 		return OutcomeDenied
 	}
 	return OutcomeError
 }
 
-func (r *Registry) note(h *registration, e Event, out Outcome, took time.Duration, err error) {
+func (r *Registry) note(h *registration, e *Event, out Outcome, took time.Duration, err error) {
 	h.calls.Add(1)
 	h.total.Add(int64(took))
 	for m := h.max.Load(); int64(took) > m && !h.max.CompareAndSwap(m, int64(took)); m = h.max.Load() {
@@ -253,7 +310,7 @@ func (r *Registry) note(h *registration, e Event, out Outcome, took time.Duratio
 		h.timeouts.Add(1)
 	}
 	if err != nil {
-		text := err.Error()
+		text := r.redact.String(err.Error()) // a handler's error may quote what it was given
 		h.lastError.Store(&text)
 	}
 	if r.cfg.OnHandler != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kaizen-go/kaizen/internal/runctx"
+	"github.com/kaizen-go/kaizen/redact"
 )
 
 // Recorder turns events into records. Its methods run on the goroutine of the
@@ -33,7 +34,8 @@ type Config struct {
 // is valid: its operations run unobserved, at no cost. Its methods may be
 // called at once from any number of goroutines.
 type Registry struct {
-	cfg Config
+	cfg    Config
+	redact *redact.Redactor // for the texts that are kept of errors
 
 	// handlers is replaced as a whole by Register and Unregister under mu.
 	handlers atomic.Pointer[[]*registration]
@@ -42,7 +44,7 @@ type Registry struct {
 
 // New returns a registry without handlers.
 func New(cfg Config) *Registry {
-	r := &Registry{cfg: cfg}
+	r := &Registry{cfg: cfg, redact: redact.New(redact.Config{})}
 	r.handlers.Store(&[]*registration{})
 	return r
 }
@@ -71,13 +73,13 @@ func Current(ctx context.Context) *Op {
 
 // Op is an operation that has begun.
 type Op struct {
-	reg    *Registry
-	ctx    context.Context
-	id     ID
-	parent ID
-	run    Run
-	start  time.Time
-	ended  atomic.Bool
+	reg   *Registry
+	ctx   context.Context
+	id    ID
+	outer *Op // the operation around it, nil at the top
+	run   Run
+	start time.Time
+	ended atomic.Bool
 
 	mu      sync.Mutex
 	payload Payload
@@ -99,15 +101,19 @@ func (r *Registry) Begin(ctx context.Context, p Payload) (context.Context, *Op, 
 	}
 	op := &Op{reg: r, id: ID(lastID.Add(1)), start: time.Now(), payload: p}
 	op.run, _ = runctx.From(ctx)
-	if outer := Current(ctx); outer != nil {
-		op.parent = outer.id
+	op.outer = Current(ctx)
+	wanted := r.wanted(p.Kind(), Start)
+	var e *Event
+	if r.cfg.Recorder != nil || wanted {
+		e = op.event(Start, op.start)
 	}
-	e := op.event(Start, op.start)
-	op.ctx = ctx
 	if r.cfg.Recorder != nil {
-		op.ctx = r.cfg.Recorder.Start(ctx, &e)
+		ctx = r.cfg.Recorder.Start(ctx, e)
 	}
-	op.ctx = context.WithValue(op.ctx, opKey{}, op)
+	op.ctx = context.WithValue(ctx, opKey{}, op)
+	if !wanted {
+		return op.ctx, op, nil
+	}
 	if err := r.dispatch(op.ctx, e); err != nil {
 		op.End(err)
 		return op.ctx, op, err
@@ -155,20 +161,31 @@ func (op *Op) End(err error) {
 	if op.ended.Swap(true) || op.reg == nil {
 		return
 	}
+	wanted := op.reg.wanted(op.payload.Kind(), End)
+	if op.reg.cfg.Recorder == nil && !wanted {
+		return
+	}
 	e := op.event(End, time.Now())
 	e.Status, e.Err = StatusOf(err), err
 	op.mu.Lock()
 	if rec := op.reg.cfg.Recorder; rec != nil {
-		rec.End(op.ctx, &e)
+		rec.End(op.ctx, e)
 	}
-	if len(*op.reg.handlers.Load()) > 0 {
+	if wanted {
 		e.Payload = e.Payload.copy() // an Update that comes too late must not race with a handler
 	}
 	op.mu.Unlock()
-	// An operation that has ended cannot be refused any more.
-	_ = op.reg.dispatch(op.ctx, e)
+	if wanted {
+		// The end is told to handlers also when the operation was cancelled, and
+		// what has ended cannot be refused any more.
+		_ = op.reg.dispatch(context.WithoutCancel(op.ctx), e)
+	}
 }
 
-func (op *Op) event(phase Phase, now time.Time) Event {
-	return Event{Op: op.id, Parent: op.parent, Phase: phase, Time: now, Start: op.start, Run: op.run, Payload: op.payload}
+func (op *Op) event(phase Phase, now time.Time) *Event {
+	e := &Event{Op: op.id, Phase: phase, Time: now, Start: op.start, Run: op.run, Payload: op.payload}
+	if op.outer != nil {
+		e.Parent = op.outer.id
+	}
+	return e
 }
