@@ -18,6 +18,8 @@ type Payload interface {
 	// name, a model's), or "".
 	Label() string
 	copy() Payload
+	// fields returns the payload with the names that its fields have in JSON.
+	fields() namedFields
 }
 
 // RunInfo is the payload of a run.
