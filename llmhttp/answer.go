@@ -26,8 +26,10 @@ type answer struct {
 	terminal bool // the event came that ends the stream
 	finished bool // the model has said why it stopped
 	failure  *APIError
-	choices  []*choice // by their index
-	usage    anthropicCounts
+	// errorType is what the response's head calls an error (Amazon's do).
+	errorType string
+	choices   []*choice // by their index
+	usage     anthropicCounts
 }
 
 // choice is one message of the answer.

@@ -49,6 +49,15 @@ func TestRequestContent(t *testing.T) {
 			`[{"type":"function","name":"f","description":"d","parameters":{"type":"object"}}]`},
 		{"ollama generate", "http://127.0.0.1:11434/api/generate", `{"model":"m","prompt":"hi","system":"be brief","images":["AAAA"]}`,
 			`[{"role":"user","parts":[{"type":"text","content":"hi"},{"type":"blob","modality":"image"}]}]`, `[{"type":"text","content":"be brief"}]`, `null`},
+		{"bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse", `{"system":[{"text":"be brief"},{"cachePoint":{"type":"default"}}],"toolConfig":{"tools":[{"toolSpec":{"name":"f","description":"d","inputSchema":{"json":{"type":"object"}}}},{"cachePoint":{"type":"default"}}]},"messages":[
+			{"role":"user","content":[{"text":"hi"},{"image":{"format":"png","source":{"bytes":"AAAA"}}},{"document":{"format":"pdf","name":"d","source":{"s3Location":{"uri":"s3://b/d.pdf"}}}}]},
+			{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"hm","signature":"s"}}},{"toolUse":{"toolUseId":"t1","name":"f","input":{"a":1}}}]},
+			{"role":"user","content":[{"toolResult":{"toolUseId":"t1","content":[{"text":"4"}]}},{"cachePoint":{"type":"default"}}]}]}`,
+			`[{"role":"user","parts":[{"type":"text","content":"hi"},{"type":"blob","modality":"image","mime_type":"png"},{"type":"uri","modality":"document","mime_type":"pdf","uri":"s3://b/d.pdf"}]},` +
+				`{"role":"assistant","parts":[{"type":"reasoning","content":"hm"},{"type":"tool_call","id":"t1","name":"f","arguments":{"a":1}}]},` +
+				`{"role":"user","parts":[{"type":"tool_call_response","id":"t1","response":[{"text":"4"}]},{"type":"cachePoint"}]}]`,
+			`[{"type":"text","content":"be brief"}]`,
+			`[{"type":"function","name":"f","description":"d","parameters":{"type":"object"}}]`},
 		{"gemini", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent", `{"systemInstruction":{"parts":[{"text":"be brief"}]},"tools":[{"functionDeclarations":[{"name":"f","description":"d","parametersJsonSchema":{"type":"object"}}]},{"googleSearch":{}}],"contents":[
 			{"parts":[{"text":"hi"},{"inlineData":{"mimeType":"image/png","data":"AAAA"}},{"file_data":{"mime_type":"application/pdf","file_uri":"gs://b/d.pdf"}}]},
 			{"role":"model","parts":[{"text":"hm","thought":true},{"functionCall":{"id":"c1","name":"f","args":{"a":1}}},{"executableCode":{"language":"PYTHON","code":"1"}},{"codeExecutionResult":{"outcome":"OUTCOME_OK","output":"1"}}]},

@@ -22,12 +22,16 @@ func FuzzStream(f *testing.F) {
 				f.Add(fx.body, []byte{9}, uint8(64+i))
 				f.Add(fx.body, []byte{0, 5}, uint8(192+i))
 			}
+			if fx.form == "events" {
+				f.Add(fx.body, []byte{2, 30}, uint8(32+i))
+				f.Add(fx.body, []byte{0}, uint8(160+i))
+			}
 		}
 	}
 	f.Add([]byte("data: {\"id\":\"a\",\r\ndata: \"model\":\"b\"}\r\n\r\n: x\n\ndata\ndata:\n\n"), []byte{3}, uint8(1))
 	f.Add([]byte("data: {\"usage\":{\"prompt_tokens\":3},\"pad\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}\r\n\r\n"), []byte{5}, uint8(0))
 	f.Fuzz(func(t *testing.T, body, cuts []byte, which uint8) {
-		reading, limit := dialects[int(which&63)%len(dialects)], 48
+		reading, limit := dialects[int(which&31)%len(dialects)], 48
 		if which > 127 {
 			limit = keepBytes
 		}
@@ -47,8 +51,11 @@ func FuzzStream(f *testing.F) {
 				reading.reader.event(a, d)
 			}
 			s = &sse{limit: limit, emit: emit}
-			if which&64 != 0 {
+			switch {
+			case which&64 != 0:
 				s = &objects{limit: limit, emit: emit}
+			case which&32 != 0:
+				s = &eventStream{limit: limit, emit: emit}
 			}
 			for _, b := range list {
 				s.write(b)

@@ -1,10 +1,10 @@
 // Package llmhttp observes calls of language models on the wire. Its
 // [http.RoundTripper] recognises the OpenAI chat completions, responses and
 // embeddings requests, the Anthropic messages requests, the Gemini
-// generateContent and embedContent requests (Vertex AI's too) and the Ollama
-// chat, generate and embed requests of any client library, streaming or not,
-// and tells an [Observer] what went out and what came back: model, tokens,
-// finish reasons, tool calls, first chunk, errors.
+// generateContent and embedContent requests (Vertex AI's too), the Ollama chat,
+// generate and embed requests and the Amazon Bedrock Converse requests of any
+// client library, streaming or not, and tells an [Observer] what went out and
+// what came back: model, tokens, finish reasons, tool calls, first chunk, errors.
 //
 // The caller receives exactly what the server sent, when it was sent: bytes,
 // errors and timing are passed on, the request is never altered, and every
@@ -32,6 +32,7 @@ const (
 	OllamaChat            = "ollama.chat"
 	OllamaGenerate        = "ollama.generate"
 	OllamaEmbed           = "ollama.embed"
+	BedrockConverse       = "bedrock.converse"
 )
 
 // Observer is told of model calls. Its methods run on the goroutine of the
@@ -181,7 +182,8 @@ type Tool struct {
 type Config struct {
 	// Provider is the provider's name for hosts that the price book does not
 	// know: a gateway, a proxy, a server on loopback. If empty, it is that of
-	// the dialect: openai, anthropic, gcp.gemini, gcp.vertex_ai or ollama.
+	// the dialect: openai, anthropic, gcp.gemini, gcp.vertex_ai, ollama or
+	// aws.bedrock.
 	Provider string
 	// Content has messages, system instructions and tool definitions read too.
 	// They are personal data: redact them before they are recorded.

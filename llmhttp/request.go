@@ -64,6 +64,10 @@ var dialects = []*dialect{
 		stream: unlessSaid, fits: func(has map[string]bool) bool { return has["model"] && has["prompt"] }, content: ollamaGenerateContent},
 	{name: OllamaEmbed, suffix: "/api/embed", operation: "embeddings", provider: "ollama", reader: ollamaEmbedReader{}, fields: ollamaFields,
 		stream: never, fits: func(has map[string]bool) bool { return has["model"] && has["input"] }, content: embeddingsContent},
+	{name: BedrockConverse, suffix: "/converse", operation: "chat", provider: "aws.bedrock", reader: bedrockReader{}, fields: bedrockFields,
+		stream: never, fits: func(has map[string]bool) bool { return has["messages"] || has["promptVariables"] }, content: bedrockContent, model: bedrockModel},
+	{name: BedrockConverse, suffix: "/converse-stream", operation: "chat", provider: "aws.bedrock", reader: bedrockReader{}, fields: bedrockFields,
+		stream: always, fits: func(has map[string]bool) bool { return has["messages"] || has["promptVariables"] }, content: bedrockContent, model: bedrockModel},
 }
 
 // dialectOf returns the dialect that the path of a request speaks of, nil for none.

@@ -257,6 +257,7 @@ func (s *scanner) endValue() {
 // doc is a JSON document: whole, or the values that were found in one too long
 // to keep.
 type doc struct {
+	name  string // of the event, where it is not in the document
 	raw   []byte
 	found map[string][]byte
 }
@@ -281,6 +282,7 @@ var wanted = []string{
 	"message.id", "message.model", "message.usage", "delta.stop_reason",
 	"usageMetadata", "modelVersion", "responseId", "promptFeedback",
 	"remote_model", "done", "done_reason", "prompt_eval_count", "eval_count",
+	"stopReason", "serviceTier", "__type",
 }
 
 // maxValueBytes bounds each of them.

@@ -85,6 +85,7 @@ func newTap(ctx context.Context, resp *http.Response, o *observed) *tap {
 		answer: answer{content: o.content, budget: o.maxContent},
 	}
 	t.answer.res = responseHead(resp)
+	t.answer.errorType, _, _ = strings.Cut(resp.Header.Get("X-Amzn-Errortype"), ":")
 	limit := keepBytes
 	if o.content {
 		limit = max(limit, o.maxContent)
@@ -128,6 +129,8 @@ func (t *tap) detect(resp *http.Response, o *observed, b []byte, limit int) {
 	switch good := resp.StatusCode < 400; {
 	case kind == "text/event-stream":
 		t.events = &sse{limit: limit, emit: t.event}
+	case kind == "application/vnd.amazon.eventstream":
+		t.events = &eventStream{limit: limit, emit: t.event}
 	case (array || lines) && good:
 		t.events = &objects{limit: limit, emit: t.event}
 	case array:

@@ -16,7 +16,8 @@ import (
 // A request is a model call if it is a POST, its path ends in
 // /chat/completions, /responses, /embeddings, /messages, :generateContent,
 // :streamGenerateContent, :embedContent, :batchEmbedContents, /api/chat,
-// /api/generate or /api/embed, and its body has the fields of such a request. The body is read ahead of sending it: from
+// /api/generate, /api/embed, /converse or /converse-stream, and its body has
+// the fields of such a request. The body is read ahead of sending it: from
 // GetBody where there is one, up to 32 MiB, otherwise from Body, up to 1 MiB,
 // which are then sent from memory and the rest as it comes. Requests are not
 // modified: what is sent is a shallow copy with the observer's context.

@@ -99,6 +99,8 @@ var requests = map[string]struct{ url, body string }{
 	"ollamaonce":     {"http://127.0.0.1:11434/api/chat", `{"model":"qwen3:8b","stream":false,"messages":[{"role":"user","content":"hi"}]}`},
 	"ollamagenerate": {"http://127.0.0.1:11434/api/generate", `{"model":"llama3.2","prompt":"hi"}`},
 	"ollamaembed":    {"http://127.0.0.1:11434/api/embed", `{"model":"all-minilm","input":"hi"}`},
+	"bedrock":        {"https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse", `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`},
+	"bedrockstream":  {"https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse-stream", `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`},
 }
 
 func request(t testing.TB, dialect string) *http.Request {
@@ -159,7 +161,8 @@ type fixture struct {
 
 // contentTypes are the forms of answers and what their servers call them. An
 // array is a stream too: Gemini's without alt=sse.
-var contentTypes = map[string]string{"sse": "text/event-stream; charset=utf-8", "array": "application/json; charset=UTF-8", "ndjson": "application/x-ndjson", "json": "application/json", "html": "text/html"}
+var contentTypes = map[string]string{"sse": "text/event-stream; charset=utf-8", "array": "application/json; charset=UTF-8", "ndjson": "application/x-ndjson",
+	"events": "application/vnd.amazon.eventstream", "json": "application/json", "html": "text/html"}
 
 // streams reports whether the answer is a stream that went well at its head.
 func (f fixture) streams() bool { return f.form != "json" && f.form != "html" && f.status == 200 }
@@ -189,6 +192,9 @@ func fixtures(t testing.TB) []fixture {
 		}
 		f.form = parts[len(parts)-1]
 		f.contentType = contentTypes[f.form]
+		if f.form == "events" {
+			f.body = framed(t, string(body))
+		}
 		all = append(all, f)
 	}
 	if len(all) < 30 {
@@ -340,6 +346,8 @@ func TestWireTooLong(t *testing.T) {
 		{"ollama stream", "ollamachat", "application/x-ndjson", `{"model":"m","message":{"role":"assistant","content":"` + pad + `"},"done":true,"done_reason":"stop","prompt_eval_count":3,"eval_count":2}`},
 		{"ollama", "ollamaonce", "application/json", `{"model":"m","message":{"role":"assistant","content":"` + pad + `"},"done":true,"done_reason":"stop","prompt_eval_count":3,"eval_count":2}`},
 		{"ollama embeddings", "ollamaembed", "application/json", `{"model":"m","embeddings":["` + pad + `"],"prompt_eval_count":3,"eval_count":2}`},
+		{"bedrock", "bedrock", "application/json", `{"output":{"message":{"content":[{"text":"` + pad + `"}]}},"stopReason":"end_turn","usage":{"inputTokens":3,"outputTokens":2}}`},
+		{"bedrock stream", "bedrockstream", "application/vnd.amazon.eventstream", string(framed(t, `contentBlockDelta {"delta":{"text":"`+pad+`"}}`+"\n"+`metadata {"pad":"`+pad+`","usage":{"inputTokens":3,"outputTokens":2}}`+"\n"))},
 		{"embeddings", "embeddings", "application/json", `{"data":["` + pad + `"],"id":"i","model":"m","usage":{"prompt_tokens":3,"completion_tokens":2}}`},
 	}
 	for _, tt := range tests {
@@ -351,7 +359,7 @@ func TestWireTooLong(t *testing.T) {
 					list, b = append(list, b[:n]), b[n:]
 				}
 				r := observe(t, tt.dialect, Config{}, response(200, map[string]string{"Content-Type": tt.contentType}, list...), []byte(tt.body))
-				if !r.HasUsage || r.Usage.Input != 3 || r.Usage.Output != 2 || r.ResponseID != "i" && !strings.HasPrefix(tt.dialect, "ollama") || r.ResponseModel != "m" || r.Err != nil || r.Partial {
+				if !r.HasUsage || r.Usage.Input != 3 || r.Usage.Output != 2 || tt.dialect != "bedrock" && tt.dialect != "bedrockstream" && (r.ResponseModel != "m" || r.ResponseID != "i" && !strings.HasPrefix(tt.dialect, "ollama")) || r.Err != nil || r.Partial {
 					t.Errorf("in pieces of %d: %s", size, golden(r))
 				}
 				if r.Truncated == strings.Contains(tt.name, "embeddings") {
