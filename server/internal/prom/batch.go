@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kaizen-go/kaizen/metrics"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -162,8 +163,9 @@ func (b *batch) append(ref storage.SeriesRef, s *sample) error {
 		}
 	}
 	ref, err := b.write(ref, s, storage.AOptions{Exemplars: s.exemplars, RejectOutOfOrder: true})
-	if tooOld(err) {
-		// Not newer than its series: it may have been stored before.
+	if tooOld(err) || s.ends() && errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
+		// Not newer than its series: it may have been stored before, an end of
+		// the series also in another form.
 		known, found, lookupErr := b.db.sampleAt(b.ctx, s.labels, s.t)
 		switch {
 		case lookupErr != nil:
@@ -226,7 +228,8 @@ func (s *sample) ends() bool {
 	return value.IsStaleNaN(s.v) || s.h != nil && value.IsStaleNaN(s.h.Sum) || s.fh != nil && value.IsStaleNaN(s.fh.Sum)
 }
 
-// same reports whether s and o have the same value, NaNs bit by bit.
+// same reports whether s and o have the same value, NaNs bit by bit. The storage
+// may have widened a histogram by empty buckets that later ones fill.
 func (s *sample) same(o *sample) bool {
 	switch {
 	case s.ends() || o.ends():
@@ -234,9 +237,9 @@ func (s *sample) same(o *sample) bool {
 	case (s.h == nil) != (o.h == nil), (s.fh == nil) != (o.fh == nil):
 		return false
 	case s.h != nil:
-		return s.h.Equals(o.h)
+		return s.h.Copy().Compact(0).Equals(o.h.Copy().Compact(0))
 	case s.fh != nil:
-		return s.fh.Equals(o.fh)
+		return s.fh.Copy().Compact(0).Equals(o.fh.Copy().Compact(0))
 	}
 	return math.Float64bits(s.v) == math.Float64bits(o.v)
 }
@@ -257,13 +260,26 @@ func (b *batch) rollback() error {
 	return nil
 }
 
-// count adds n refused points to the counter of drops.
+// newRefused makes the counter of refused points by reason and registers it.
+func newRefused(reg prometheus.Registerer) (*prometheus.CounterVec, error) {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kaizen_server_samples_refused_total",
+		Help: "Data points and samples that the metric store refused, by reason.",
+	}, []string{"reason"})
+	if reg == nil {
+		return vec, nil
+	}
+	return vec, reg.Register(vec)
+}
+
+// count adds n refused points to the counters.
 func (db *DB) count(err error, n int) {
 	why := reasonInvalid
 	var r *refusal
 	if errors.As(err, &r) {
 		why = r.why
 	}
+	db.refused.WithLabelValues(string(why)).Add(float64(n))
 	if db.cfg.Metrics != nil {
 		db.cfg.Metrics.Add(metrics.TelemetryDropped, float64(n), metrics.Exemplar{}, "metrics", string(why))
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -20,7 +21,7 @@ type deltaState struct {
 	max int
 
 	mu     sync.Mutex
-	totals map[string]*deltaTotal // by the bytes of the series' labels
+	totals map[string]*deltaTotal // by kind and the bytes of the series' labels
 }
 
 // deltaTotal is the running total of one series, of one of three kinds.
@@ -65,13 +66,14 @@ func (s *deltaState) begin(b *batch, now time.Time) *deltaBatch {
 
 // look returns the total of a series, nil when it has none. One that is not in
 // memory is read back from the storage, so that totals go on after a restart and
-// requests that are repeated from a log count once.
-func (b *deltaBatch) look(ls labels.Labels, restore func() (*deltaTotal, error)) (*deltaTotal, error) {
+// requests that are repeated from a log count once. One name may be used for
+// several kinds of metric; their totals are apart.
+func (b *deltaBatch) look(kind string, ls labels.Labels, restore func() (*deltaTotal, error)) (*deltaTotal, error) {
 	if !b.locked {
 		b.state.mu.Lock()
 		b.locked = true
 	}
-	b.key = string(ls.Bytes(nil))
+	b.key = kind + string(ls.Bytes(nil))
 	if t, ok := b.staged[b.key]; ok {
 		return t, nil
 	}
@@ -81,15 +83,18 @@ func (b *deltaBatch) look(ls labels.Labels, restore func() (*deltaTotal, error))
 	return restore()
 }
 
-// repeats reports whether a point of time t was counted before.
-func (t *deltaTotal) repeats(at int64, same func() bool) bool {
+// repeated reports whether a point of time t was counted before. The newest
+// point is known as it was sent; of older ones, and after a restart, a total that
+// is stored at that very time in series says so.
+func (b *deltaBatch) repeated(old *deltaTotal, t int64, same func() bool, series labels.Labels) (bool, error) {
 	switch {
-	case t == nil:
-		return false
-	case t.restored:
-		return at <= t.t
+	case old == nil || t > old.t:
+		return false, nil
+	case t == old.t && !old.restored:
+		return same(), nil
 	}
-	return at == t.t && same()
+	_, found, err := b.batch.db.sampleAt(b.batch.ctx, series, t)
+	return found, err
 }
 
 // stage prepares the next total of the series looked at last. old is its
@@ -121,15 +126,16 @@ func (b *deltaBatch) room() bool {
 
 // number adds a delta to a series' total. repeated is set when it was sent before.
 func (b *deltaBatch) number(ls labels.Labels, t int64, v float64, stale bool) (total float64, repeated bool, err error) {
-	old, err := b.look(ls, func() (*deltaTotal, error) { return b.restoreNumber(ls) })
+	old, err := b.look("number", ls, func() (*deltaTotal, error) { return b.restoreNumber(ls) })
 	if err != nil {
 		return 0, false, err
 	}
 	if stale {
 		return b.stop(v), false, nil
 	}
-	if old.repeats(t, func() bool { return math.Float64bits(old.last) == math.Float64bits(v) }) {
-		return 0, true, nil
+	same := func() bool { return math.Float64bits(old.last) == math.Float64bits(v) }
+	if repeated, err = b.repeated(old, t, same, ls); repeated || err != nil {
+		return 0, repeated, err
 	}
 	next, err := b.stage(ls, old, t)
 	if err != nil {
@@ -144,7 +150,7 @@ func (b *deltaBatch) number(ls labels.Labels, t int64, v float64, stale bool) (t
 
 // explicit adds a delta to a series' total. Changed bounds start a new total.
 func (b *deltaBatch) explicit(name string, ls labels.Labels, t int64, h explicit, stale bool) (total explicit, repeated bool, err error) {
-	old, err := b.look(ls, func() (*deltaTotal, error) { return b.restoreExplicit(name, ls, h) })
+	old, err := b.look("explicit", ls, func() (*deltaTotal, error) { return b.restoreExplicit(name, ls, h) })
 	if err != nil {
 		return h, false, err
 	}
@@ -155,8 +161,10 @@ func (b *deltaBatch) explicit(name string, ls labels.Labels, t int64, h explicit
 		}
 		return h, false, nil
 	}
-	if old.repeats(t, func() bool { return sameExplicit(old.lastH, h) }) {
-		return h, true, nil
+	counts := labels.NewBuilder(ls).Set(model.MetricNameLabel, name+"_count").Del(model.BucketLabel).Labels()
+	same := func() bool { return sameExplicit(old.lastH, h) }
+	if repeated, err = b.repeated(old, t, same, counts); repeated || err != nil {
+		return h, repeated, err
 	}
 	next, err := b.stage(ls, old, t)
 	if err != nil {
@@ -171,7 +179,7 @@ func (b *deltaBatch) explicit(name string, ls labels.Labels, t int64, h explicit
 
 // native adds a delta to a series' total, at the coarser of the two resolutions.
 func (b *deltaBatch) native(ls labels.Labels, t int64, h *histogram.Histogram, stale bool) (total *histogram.FloatHistogram, repeated bool, err error) {
-	old, err := b.look(ls, func() (*deltaTotal, error) { return b.restoreNative(ls) })
+	old, err := b.look("native", ls, func() (*deltaTotal, error) { return b.restoreNative(ls) })
 	if err != nil {
 		return nil, false, err
 	}
@@ -183,8 +191,9 @@ func (b *deltaBatch) native(ls labels.Labels, t int64, h *histogram.Histogram, s
 		return nil, false, refuse(reasonInvalid, "%s: %w", ls, err)
 	}
 	fh := h.ToFloat(nil)
-	if old.repeats(t, func() bool { return old.lastNH != nil && old.lastNH.Equals(fh) }) {
-		return nil, true, nil
+	same := func() bool { return old.lastNH != nil && old.lastNH.Equals(fh) }
+	if repeated, err = b.repeated(old, t, same, ls); repeated || err != nil {
+		return nil, repeated, err
 	}
 	next, err := b.stage(ls, old, t)
 	if err != nil {

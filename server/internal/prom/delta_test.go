@@ -63,6 +63,10 @@ func TestDeltaTotals(t *testing.T) {
 	appendOK(t, db, deltas(base.Add(10*time.Second), 3))
 	checkTotals(t, db, base.Add(10*time.Second), 5)
 
+	// So does an older one, as when two points of a series were in one request.
+	appendOK(t, db, deltas(base, 2))
+	checkTotals(t, db, base.Add(10*time.Second), 5)
+
 	// An older or different one cannot be placed any more.
 	if n, err := db.AppendMetrics(t.Context(), deltas(base.Add(5*time.Second), 1)); n != 3 || err != nil {
 		t.Errorf("delta out of order: rejected %d, %v, want 3", n, err)

@@ -133,7 +133,7 @@ func workload(start time.Time) []byte {
 		}
 	}
 	odd := series("__name__", "odd", "job", "svc")
-	for i, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 1e-300, 1e300, 0.1, -0.0, 123456789.123} {
+	for i, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 1e-300, 1e300, 0.1, math.Copysign(0, -1), 123456789.123} {
 		odd.Samples = append(odd.Samples, prompb.Sample{Value: v, Timestamp: start.Add(time.Duration(i)*time.Minute).UnixMilli() + 137})
 	}
 	native := series("__name__", "native", "job", "svc")

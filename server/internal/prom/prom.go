@@ -72,12 +72,14 @@ type Config struct {
 	Exemplars ExemplarSource
 	// Version is the server's own version, shown by status/buildinfo.
 	Version string
-	// Metrics counts the data points that are refused. If nil, they are only
-	// reported to the sender.
+	// Metrics, if not nil, counts the data points that are refused in
+	// kaizen_telemetry_dropped_total too, with their reasons. Leave it out where
+	// the caller counts what AppendMetrics reports there itself.
 	Metrics *metrics.Metrics
 	// Logger receives what the storage has to say. If nil, nothing is logged.
 	Logger *slog.Logger
-	// Registerer receives the metrics of storage and engine. If nil, they are
+	// Registerer receives the metrics of storage and engine, and the refused
+	// points by reason (kaizen_server_samples_refused_total). If nil, they are
 	// counted but not exposed.
 	Registerer prometheus.Registerer
 
@@ -124,15 +126,16 @@ var ErrClosed = errors.New("metrics store is closed")
 
 // DB is a metrics store. All methods may be called at once.
 type DB struct {
-	cfg    Config
-	dir    string
-	tsdb   *tsdb.DB
-	engine *promql.Engine
-	parser parser.Parser
-	slots  *slots
-	meta   *metadataStore
-	deltas *deltaState
-	wal    *walSync
+	cfg     Config
+	dir     string
+	tsdb    *tsdb.DB
+	engine  *promql.Engine
+	parser  parser.Parser
+	slots   *slots
+	meta    *metadataStore
+	deltas  *deltaState
+	wal     *walSync
+	refused *prometheus.CounterVec // by reason
 
 	// createMu is held while series are created, so that MaxSeries is exact.
 	createMu sync.Mutex
@@ -170,6 +173,9 @@ func Open(dir string, cfg Config) (*DB, error) {
 	opts.MaxExemplars = int64(cfg.MaxExemplars)
 	opts.FloatChunkEncoding = chunkenc.EncXOR
 	var err error
+	if db.refused, err = newRefused(cfg.Registerer); err != nil {
+		return nil, fmt.Errorf("prom: register metrics: %w", err)
+	}
 	if db.tsdb, err = tsdb.Open(dir, cfg.Logger, cfg.Registerer, opts, tsdb.NewDBStats()); err != nil {
 		return nil, fmt.Errorf("prom: open %s: %w", dir, err)
 	}

@@ -73,7 +73,7 @@ func (db *DB) remoteWrite(w http.ResponseWriter, r *http.Request) {
 		h.Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(n.exemplars))
 	}
 	if n.rejected > 0 {
-		http.Error(w, fmt.Sprintf("%d samples refused: invalid, too old, duplicate or over a limit; see kaizen_telemetry_dropped_total", n.rejected), http.StatusBadRequest)
+		http.Error(w, fmt.Sprintf("%d samples refused: invalid, too old, duplicate or over a limit; see kaizen_server_samples_refused_total", n.rejected), http.StatusBadRequest)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
