@@ -244,7 +244,7 @@ func (s *Elastic) Write(r *Record) error {
 // id is part of the batch from then on, on disk too.
 func (s *Elastic) encode(dst, doc []byte) ([]byte, error) {
 	id, err := ulid.New(ulid.Now(), s.entropy)
-	if err != nil { // more than 2⁴⁸ ids in one millisecond: begin anew
+	if err != nil { // the random number had no room above it in this millisecond: begin anew
 		s.entropy = ulid.Monotonic(rand.Reader, 0)
 		if id, err = ulid.New(ulid.Now(), s.entropy); err != nil {
 			return dst, fmt.Errorf("agentlog: document id: %w", err)

@@ -1,6 +1,7 @@
 package agentlog
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -199,6 +200,25 @@ func TestElasticRefusals(t *testing.T) {
 				return true
 			}
 		}, map[string]int64{}, map[string]int64{}},
+		{"400 in a half that is repeated for the other's sake", func(s *elasticServer) { // counted once
+			s.before = func(_ int, w http.ResponseWriter, r *http.Request, body []byte) bool {
+				n, err := countDocuments(requestOf(r, body))
+				if err != nil || n <= 10 {
+					return false
+				}
+				refuse(w, 413, "too_large", "no")
+				return true
+			}
+			s.item = func(n int, doc map[string]any) outcome {
+				switch {
+				case doc["message"] == "message 005":
+					return outcome{400, "document_parsing_exception"}
+				case n < 3 && doc["message"] == "message 017":
+					return outcome{429, "es_rejected_execution_exception"}
+				}
+				return outcome{}
+			}
+		}, map[string]int64{"rejected": 1}, map[string]int64{"document_parsing_exception": 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -421,6 +441,21 @@ func TestElasticKeepsOrder(t *testing.T) {
 	}
 	if len(server.sizes) < 5 {
 		t.Errorf("%d batches", len(server.sizes))
+	}
+}
+
+// TestElasticIdsDiffer also when the random number that they count up from
+// begins at the top.
+func TestElasticIdsDiffer(t *testing.T) {
+	sink, _ := newElastic(t, ElasticConfig{URL: "http://127.0.0.1:1"})
+	sink.entropy = ulid.Monotonic(bytes.NewReader(bytes.Repeat([]byte{0xff}, 1000)), 0)
+	seen := map[string]bool{}
+	for range 100 {
+		lines, err := sink.encode(nil, []byte("{}"))
+		if err != nil || seen[string(lines)] {
+			t.Fatalf("encode = %q again, %v", lines, err)
+		}
+		seen[string(lines)] = true
 	}
 }
 
