@@ -21,6 +21,15 @@ import (
 	"github.com/kaizen-go/kaizen/price"
 )
 
+// register adds r with a deadline that a busy machine does not miss.
+func register(t *testing.T, reg *hook.Registry, r hook.Registration) {
+	t.Helper()
+	r.Timeout = time.Minute
+	if err := reg.Register(r); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func nothing(context.Context, *hook.Op) error { return nil }
 
 // allPayloads has one of each kind, with secret in every text that is content.
@@ -51,9 +60,7 @@ func TestLogNeverWritesValues(t *testing.T) {
 	var buf bytes.Buffer
 	reg := hook.New(hook.Config{})
 	logger := slog.New(slog.NewJSONHandler(&buf, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if err := reg.Register(hook.Log(logger)); err != nil {
-		t.Fatal(err)
-	}
+	register(t, reg, hook.Log(logger))
 	payloads := allPayloads(secret)
 	if len(payloads) != len(hook.Kinds()) {
 		t.Fatalf("%d payloads for %d kinds", len(payloads), len(hook.Kinds()))
@@ -88,9 +95,7 @@ func TestLogLine(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var buf bytes.Buffer
 				reg := hook.New(hook.Config{})
-				if err := reg.Register(hook.Log(slog.New(slog.NewJSONHandler(&buf, nil)))); err != nil {
-					t.Fatal(err)
-				}
+				register(t, reg, hook.Log(slog.New(slog.NewJSONHandler(&buf, nil))))
 				ctx := runctx.With(t.Context(), hook.Run{RunID: "r", AgentID: "a", AgentName: "A", UserID: "person"})
 				var id hook.ID
 				_ = reg.Do(ctx, &hook.Tool{Name: "search", Arguments: "x"}, func(_ context.Context, op *hook.Op) error {
@@ -121,9 +126,7 @@ func TestLogLine(t *testing.T) {
 func TestCost(t *testing.T) {
 	var cost hook.Cost
 	reg := hook.New(hook.Config{})
-	if err := reg.Register(cost.Registration()); err != nil {
-		t.Fatal(err)
-	}
+	register(t, reg, cost.Registration())
 	call := func(ctx context.Context, c hook.ModelCall, err error) {
 		_ = reg.Do(ctx, &c, func(context.Context, *hook.Op) error { return err })
 	}
@@ -181,9 +184,7 @@ func TestSeriesAreBounded(t *testing.T) {
 	var prof hook.Profiler
 	reg := hook.New(hook.Config{})
 	for _, r := range []hook.Registration{cost.Registration(), prof.Registration()} {
-		if err := reg.Register(r); err != nil {
-			t.Fatal(err)
-		}
+		register(t, reg, r)
 	}
 	const n = 1010
 	for i := range n {
@@ -227,9 +228,7 @@ func TestProfiler(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var prof hook.Profiler
 				reg := hook.New(hook.Config{})
-				if err := reg.Register(prof.Registration()); err != nil {
-					t.Fatal(err)
-				}
+				register(t, reg, prof.Registration())
 				for _, d := range tt.durations {
 					_ = reg.Do(t.Context(), &hook.Tool{Name: "t"}, func(context.Context, *hook.Op) error { time.Sleep(d); return nil })
 				}
@@ -260,9 +259,7 @@ func TestProfilerPairsStartAndEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var prof hook.Profiler
 		reg := hook.New(hook.Config{})
-		if err := reg.Register(prof.Registration()); err != nil {
-			t.Fatal(err)
-		}
+		register(t, reg, prof.Registration())
 		var wg sync.WaitGroup
 		for i := range 3 {
 			wg.Go(func() {
@@ -286,10 +283,7 @@ func TestBuiltinsAtOnce(t *testing.T) {
 	var prof hook.Profiler
 	reg := hook.New(hook.Config{})
 	for _, r := range []hook.Registration{cost.Registration(), prof.Registration(), hook.Log(slog.New(slog.DiscardHandler))} {
-		r.Timeout = time.Minute
-		if err := reg.Register(r); err != nil {
-			t.Fatal(err)
-		}
+		register(t, reg, r)
 	}
 	var wg sync.WaitGroup
 	for range 100 {

@@ -3,6 +3,8 @@ package hook_test
 import (
 	"context"
 	"errors"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kaizen-go/kaizen/hook"
+	"github.com/kaizen-go/kaizen/internal/runctx"
 )
 
 // TestBusyHandlerIsNotSkipped: many runs at once of a handler that answers in
@@ -229,4 +232,132 @@ func TestStats(t *testing.T) {
 			t.Errorf("stats = %+v, want %+v", got, want)
 		}
 	})
+}
+
+// TestEveryKindIsAnnounced: each kind of operation has one start and one end,
+// with its time, its kind and its payload.
+func TestEveryKindIsAnnounced(t *testing.T) {
+	reg := hook.New(hook.Config{})
+	var got []hook.Event
+	register(t, reg, hook.Registration{Name: "h", Handler: hook.HandlerFunc(func(_ context.Context, e hook.Event) error {
+		got = append(got, e)
+		return nil
+	})})
+	for i, p := range allPayloads("x") {
+		got = nil
+		before := time.Now()
+		if err := reg.Do(t.Context(), p, nothing); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 2 || got[0].Phase != hook.Start || got[1].Phase != hook.End {
+			t.Fatalf("%s: events %+v, want a start and an end", p.Kind(), got)
+		}
+		for _, e := range got {
+			if e.Kind() != hook.Kinds()[i] || e.Payload.Label() != p.Label() || e.Time.Before(before) || e.Time.After(time.Now()) {
+				t.Errorf("%s: event %+v", p.Kind(), e)
+			}
+		}
+	}
+}
+
+// TestEventIdentity: all handlers see one operation under one id, at its start
+// and its end, with the ids of the run; two operations have two.
+func TestEventIdentity(t *testing.T) {
+	reg := hook.New(hook.Config{})
+	type sight struct {
+		op, parent hook.ID
+		run        hook.Run
+	}
+	seen := make(map[string][]sight)
+	for _, name := range []string{"a", "b"} {
+		register(t, reg, hook.Registration{Name: name, Handler: hook.HandlerFunc(func(_ context.Context, e hook.Event) error {
+			seen[name] = append(seen[name], sight{e.Op, e.Parent, e.Run})
+			return nil
+		})})
+	}
+	run := hook.Run{RunID: "r", ParentRunID: "p", AgentID: "a", AgentName: "A", SessionID: "s", UserID: "u"}
+	var outer, inner hook.ID
+	err := reg.Do(runctx.With(t.Context(), run), &hook.Iteration{Number: 1}, func(ctx context.Context, op *hook.Op) error {
+		outer = op.ID()
+		return reg.Do(ctx, &hook.Tool{Name: "t"}, func(_ context.Context, op *hook.Op) error { inner = op.ID(); return nil })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []sight{{outer, 0, run}, {inner, outer, run}, {inner, outer, run}, {outer, 0, run}}
+	if outer == inner || !slices.Equal(seen["a"], want) || !slices.Equal(seen["b"], want) {
+		t.Errorf("seen = %+v, want %+v twice", seen, want)
+	}
+}
+
+func TestStatusOf(t *testing.T) {
+	tests := []struct {
+		name string
+		err  error
+		want hook.Status
+	}{
+		{"nil", nil, hook.OK},
+		{"error", errors.New("x"), hook.Failed},
+		{"panic", &hook.PanicError{Value: "x"}, hook.Failed},
+		{"deadline", context.DeadlineExceeded, hook.Failed},
+		{"cancelled", errors.Join(errors.New("x"), context.Canceled), hook.Cancelled},
+		{"denied", errors.Join(errors.New("x"), &hook.DeniedError{}), hook.Denied},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := hook.StatusOf(tt.err); got != tt.want {
+				t.Errorf("StatusOf(%v) = %s, want %s", tt.err, got, tt.want)
+			}
+		})
+	}
+}
+
+// TestBrokenHandlersStopNothing: whatever one handler does, the next is called,
+// the operation goes on, and the outcome is counted and told.
+func TestBrokenHandlersStopNothing(t *testing.T) {
+	tests := []struct {
+		name string
+		f    hook.HandlerFunc
+		want hook.Outcome
+	}{
+		{"fine", func(context.Context, hook.Event) error { return nil }, hook.OutcomeOK},
+		{"error", func(context.Context, hook.Event) error { return errors.New("x") }, hook.OutcomeError},
+		{"panic", func(context.Context, hook.Event) error { panic("x") }, hook.OutcomePanic},
+		{"hangs", func(context.Context, hook.Event) error { select {} }, hook.OutcomeTimeout},
+		{"ends its goroutine", func(context.Context, hook.Event) error { runtime.Goexit(); return nil }, hook.OutcomeTimeout},
+		{"denies what cannot be denied", func(context.Context, hook.Event) error { return &hook.DeniedError{} }, hook.OutcomeDenied},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var calls []hook.Call
+			reg := hook.New(hook.Config{OnHandler: func(c hook.Call) { calls = append(calls, c) }})
+			err := reg.Register(hook.Registration{Name: "first", Handler: tt.f, Phases: []hook.Phase{hook.Start}, Timeout: 50 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			next, went := false, false
+			register(t, reg, hook.Registration{Name: "next", Phases: []hook.Phase{hook.Start},
+				Handler: hook.HandlerFunc(func(context.Context, hook.Event) error { next = true; return nil })})
+			err = reg.Do(t.Context(), &hook.Plan{}, func(context.Context, *hook.Op) error { went = true; return nil })
+			if err != nil || !next || !went {
+				t.Errorf("Do = %v, next handler called %v, operation called %v", err, next, went)
+			}
+			if len(calls) != 2 || calls[0].Outcome != tt.want || calls[0].Handler != "first" || calls[0].Kind != hook.KindPlan || calls[1].Outcome != hook.OutcomeOK {
+				t.Errorf("calls = %+v, want the outcome %s first", calls, tt.want)
+			}
+		})
+	}
+}
+
+// TestStatsNameHandlersThatWereNotCalled: "no handlers" and "nothing happened
+// yet" can be told apart.
+func TestStatsNameHandlersThatWereNotCalled(t *testing.T) {
+	reg := hook.New(hook.Config{})
+	if got := reg.Stats(); len(got) != 0 {
+		t.Errorf("stats = %+v, want none", got)
+	}
+	register(t, reg, hook.Log(nil))
+	if got := reg.Stats(); len(got) != 1 || got[0] != (hook.Stats{Name: "log"}) {
+		t.Errorf("stats = %+v, want log, never called", got)
+	}
 }

@@ -35,7 +35,11 @@ func TestMain(m *testing.M) {
 			syscall.Exit(program(name, os.Args[2:]))
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if cfg, err := self(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(cfg.Path))
+	}
+	os.Exit(code)
 }
 
 func program(name string, args []string) int {
@@ -74,7 +78,7 @@ func program(name string, args []string) int {
 		alive(args[0])
 		hang()
 	case "hang with child", "leave a child":
-		cmd := exec.Command("/proc/self/exe", "program:hang", args[0])
+		cmd := exec.Command(args[1], "program:hang", args[0])
 		cmd.Stdout = os.Stdout // the child holds the pipe open
 		if err := cmd.Start(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -108,14 +112,28 @@ func hang() {
 	_ = w.Close()
 }
 
-// self returns the configuration of the test binary as the program of that name.
-var self = sync.OnceValues(func() (hook.ProgramConfig, error) {
+// self returns the configuration of a copy of the test binary, which itself may
+// be writable by its group: that depends on who builds it.
+var self = sync.OnceValues(func() (cfg hook.ProgramConfig, err error) {
 	path, err := os.Executable()
 	if err != nil {
-		return hook.ProgramConfig{}, err
+		return cfg, err
 	}
-	sum, err := hashFile(path)
-	return hook.ProgramConfig{Path: path, SHA256: sum, Timeout: time.Minute}, err
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return cfg, err
+	}
+	dir, err := os.MkdirTemp("", "kaizen-hook-test-")
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Path = filepath.Join(dir, "handler")
+	if err := os.WriteFile(cfg.Path, b, 0o700); err != nil {
+		return cfg, err
+	}
+	cfg.SHA256, err = hashFile(cfg.Path)
+	cfg.Timeout = time.Minute
+	return cfg, err
 })
 
 func hashFile(path string) (string, error) {
@@ -124,7 +142,7 @@ func hashFile(path string) (string, error) {
 	return hex.EncodeToString(sum[:]), err
 }
 
-func selfConfig(t *testing.T, args ...string) hook.ProgramConfig {
+func selfConfig(t testing.TB, args ...string) hook.ProgramConfig {
 	t.Helper()
 	cfg, err := self()
 	if err != nil {
@@ -134,7 +152,7 @@ func selfConfig(t *testing.T, args ...string) hook.ProgramConfig {
 	return cfg
 }
 
-func newProgram(t *testing.T, cfg hook.ProgramConfig) *hook.Program {
+func newProgram(t testing.TB, cfg hook.ProgramConfig) *hook.Program {
 	t.Helper()
 	p, err := hook.NewProgram(cfg)
 	if err != nil {
@@ -283,7 +301,9 @@ func TestProgramIsKilled(t *testing.T) {
 	for _, name := range []string{"hang", "hang with child"} {
 		t.Run(name, func(t *testing.T) {
 			pipe := fifo(t)
-			p := newProgram(t, selfConfig(t, name, pipe))
+			cfg := selfConfig(t, name, pipe)
+			cfg.Args = append(cfg.Args, cfg.Path)
+			p := newProgram(t, cfg)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			done := make(chan error, 1)
@@ -327,7 +347,9 @@ func TestProgramLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newProgram(t, selfConfig(t, "leave a child", pipe))
+	cfg := selfConfig(t, "leave a child", pipe)
+	cfg.Args = append(cfg.Args, cfg.Path)
+	p := newProgram(t, cfg)
 	if err := p.Handle(t.Context(), toolStart()); err != nil {
 		t.Fatal(err)
 	}
@@ -530,4 +552,32 @@ esac
 	// Output:
 	// search <nil>
 	// shell tool shell denied by guard: no shells
+}
+
+func ExampleLoadPrograms() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	guard, list := filepath.Join(dir, "guard"), filepath.Join(dir, "programs.json")
+	entry := `[{"name": "guard", "path": "` + guard + `", "phases": ["start"], "timeout": "10s",
+		"sha256": "a8076d3d28d21e02012b20eaf7dbf75409a6277134439025f282e368e3305abf"}]`
+	err = errors.Join(os.WriteFile(guard, []byte("#!/bin/sh\n"), 0o700), os.WriteFile(list, []byte(entry), 0o600))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	regs, err := hook.LoadPrograms(list)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	reg := hook.New(hook.Config{})
+	for _, r := range regs {
+		defer r.Handler.(*hook.Program).Close()
+		fmt.Println(r.Name, r.Timeout, reg.Register(r))
+	}
+	// Output: guard 10s <nil>
 }
