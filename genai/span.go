@@ -53,7 +53,7 @@ func SpanName(operation, target string) string {
 // Start starts the span of an operation, a child of the span in ctx. It is the
 // one place where a Kaizen event becomes a span.
 func (t Tracer) Start(ctx context.Context, op Operation) (context.Context, trace.Span) {
-	opts := make([]trace.SpanStartOption, 0, 5)
+	opts := make([]trace.SpanStartOption, 0, 3) // links and roots are rare
 	opts = append(opts, trace.WithAttributes(op.Attributes...))
 	if op.Kind != trace.SpanKindUnspecified {
 		opts = append(opts, trace.WithSpanKind(op.Kind))
@@ -101,7 +101,8 @@ var statuses = map[string][]attribute.KeyValue{
 // operation that was denied or cancelled is no error of the agent's: its span
 // keeps the reason, and its status says which it was.
 func End(span trace.Span, o Outcome) {
-	if span.IsRecording() {
+	recording := span.IsRecording()
+	if recording {
 		span.SetAttributes(o.Attributes...)
 		if kvs, known := statuses[o.Status]; known {
 			span.SetAttributes(kvs...)
@@ -117,7 +118,7 @@ func End(span trace.Span, o Outcome) {
 			span.SetStatus(codes.Error, o.Status)
 		}
 	}
-	if o.Time.IsZero() {
+	if !recording || o.Time.IsZero() {
 		span.End()
 		return
 	}
