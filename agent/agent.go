@@ -15,6 +15,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/kaizen-go/kaizen/price"
 )
@@ -38,6 +40,13 @@ type Config struct {
 	Tools  []Tool
 	// Permit decides whether a tool may be called. If nil, every one may.
 	Permit func(ctx context.Context, call ToolCall) Permission
+	// Ask decides where the answer of Permit is to ask, usually by asking a
+	// person. Its context ends when the time is over or the run is; it should
+	// return then. by and reason are recorded. If nil, such calls are denied.
+	Ask func(ctx context.Context, call ToolCall) (allow bool, by, reason string)
+	// AskTimeout is how long Ask may take; [DefaultAskTimeout] if zero. A call
+	// without an answer in time is denied, with the reason "timeout".
+	AskTimeout time.Duration
 	// MaxIterations is [DefaultMaxIterations] if zero.
 	MaxIterations int
 	// MaxTokens and Temperature are handed to the model; its defaults if unset.
@@ -51,6 +60,16 @@ type Config struct {
 	// it has answered. A memory that fails ends the run with a [*MemoryError]. If
 	// nil, or without a session, each run begins anew.
 	Memory Memory
+	// Checkpoints keeps where a run is after each turn, and when it is cut off
+	// within one, for [Agent.Resume]. If one cannot be saved the run ends with a
+	// [*CheckpointError]. If nil, none are taken.
+	Checkpoints Checkpoints
+	// Plan asks the model for a numbered plan first, which then stands below the
+	// agent's instructions. It is a model call, but not a turn.
+	Plan bool
+	// Budget limits what a run uses. When it is used up the run ends with a
+	// [*BudgetError] instead of the next model call. The zero value limits nothing.
+	Budget Budget
 }
 
 // Runner is whatever takes a task and answers it: an [Agent] or a team of them.
@@ -65,9 +84,11 @@ type Runner interface {
 // no state between runs, which may go on at once.
 type Agent struct {
 	observed
-	cfg   Config
-	tools map[string]*boundTool
-	specs []ToolSpec
+	cfg      Config
+	tools    map[string]*boundTool
+	specs    []ToolSpec
+	controls controls
+	asking   atomic.Int32 // questions to Config.Ask that are not answered
 }
 
 // Result is what came of a run.
@@ -80,8 +101,15 @@ type Result struct {
 	Messages []Message
 	// Iterations is how many turns it took.
 	Iterations int
-	// Usage and CostNanoUSD sum up the model calls of this run and of the runs
-	// below it. Cost is known only as far as the run was observed.
+	// Plan has the steps of the plan, if there is one.
+	Plan []string
+	// CheckpointID is the last checkpoint, "" if there is none. ResumedFrom is
+	// the id of the run that this one goes on with, "" if it is a new one.
+	CheckpointID, ResumedFrom string
+	// ModelCalls, Usage and CostNanoUSD sum up the model calls of this run and of
+	// the runs below it, not those of a run that it resumes. Cost is known only as
+	// far as the run was observed.
+	ModelCalls  int64
 	Usage       price.Usage
 	CostNanoUSD int64
 }
@@ -99,6 +127,9 @@ func New(cfg Config) (*Agent, error) {
 	}
 	if cfg.MaxIterations <= 0 {
 		cfg.MaxIterations = DefaultMaxIterations
+	}
+	if cfg.AskTimeout <= 0 {
+		cfg.AskTimeout = DefaultAskTimeout
 	}
 	a := &Agent{observed: observed{name: cfg.Name, id: cfg.ID}, cfg: cfg, tools: make(map[string]*boundTool)}
 	for _, t := range cfg.Tools {

@@ -4,19 +4,20 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/kaizen-go/kaizen/hook"
 )
 
-// ask makes one observed call of the model.
-func (a *Agent) ask(ctx context.Context, res *Result) (*Response, error) {
-	req := Request{
-		System: a.cfg.System, Messages: res.Messages, Tools: a.specs,
-		MaxTokens: a.cfg.MaxTokens, Temperature: a.cfg.Temperature,
+// ask makes one observed call of the model, if the budget allows it.
+func (a *Agent) ask(ctx context.Context, t *task, req Request, stream bool) (*Response, error) {
+	if err := t.afford(ctx); err != nil {
+		return nil, err
 	}
+	res, start := t.res, time.Now()
 	model := a.cfg.Model.Info()
 	streamer, _ := a.cfg.Model.(Streamer)
-	stream := a.cfg.Stream && streamer != nil
+	stream = stream && streamer != nil
 	call := &hook.ModelCall{
 		Operation: "chat", Provider: model.Provider, Model: model.Name, Stream: stream,
 		MaxTokens: req.MaxTokens, Temperature: req.Temperature,
@@ -35,8 +36,10 @@ func (a *Agent) ask(ctx context.Context, res *Result) (*Response, error) {
 	})
 	if made != nil {
 		made.Update(func(hook.Payload) {
+			res.ModelCalls++
 			res.Usage = res.Usage.Add(call.Usage)
 			res.CostNanoUSD += call.CostNanoUSD
+			t.meter.charge(call, start, err)
 		})
 	}
 	return resp, err
@@ -73,16 +76,28 @@ func fill(call *hook.ModelCall, resp *Response) {
 }
 
 // callTools carries out calls at once and returns their results in the order
-// of the calls.
-func (a *Agent) callTools(ctx context.Context, calls []ToolCall, res *Result) []ToolResult {
-	results := make([]ToolResult, len(calls))
-	nested := &tally{res: res}
-	ctx = context.WithValue(ctx, tallyKey{}, nested)
+// of the calls. It notes in t which were cut off.
+func (a *Agent) callTools(ctx context.Context, calls []ToolCall, t *task) []ToolResult {
+	results, cut := make([]ToolResult, len(calls)), make([]bool, len(calls))
+	nested := &tally{res: t.res}
+	inner := context.WithValue(ctx, tallyKey{}, nested)
 	var wg sync.WaitGroup
 	for i, c := range calls {
-		wg.Go(func() { results[i] = a.callTool(ctx, c) })
+		wg.Go(func() {
+			results[i] = a.callTool(inner, c)
+			cut[i] = results[i].IsError && ctx.Err() != nil
+		})
 	}
 	wg.Wait()
+	t.cut = nil
+	for i, c := range calls {
+		if cut[i] {
+			if t.cut == nil {
+				t.cut = make(map[string]bool)
+			}
+			t.cut[c.ID] = true
+		}
+	}
 	return results
 }
 

@@ -119,21 +119,27 @@ func encodeMessages(messages []Message) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	for i, m := range cloneMessages(messages) {
-		for j, c := range m.ToolCalls {
-			if len(c.Arguments) > 0 && !json.Valid(c.Arguments) { // models make mistakes: keep them as text
-				text, err := json.Marshal(string(c.Arguments))
-				if err != nil {
-					return nil, fmt.Errorf("message %d: %w", i+1, err)
-				}
-				m.ToolCalls[j].Arguments = text
-			}
-		}
+	for i, m := range encodable(messages) {
 		if err := enc.Encode(m); err != nil {
 			return nil, fmt.Errorf("message %d: %w", i+1, err)
 		}
 	}
 	return b.Bytes(), nil
+}
+
+// encodable returns messages that JSON can hold: arguments of a tool that are no
+// JSON, for models make mistakes, are kept as text.
+func encodable(messages []Message) []Message {
+	messages = cloneMessages(messages)
+	for _, m := range messages {
+		for j, c := range m.ToolCalls {
+			if len(c.Arguments) > 0 && !json.Valid(c.Arguments) {
+				// The encoding of a string does not fail.
+				m.ToolCalls[j].Arguments, _ = json.Marshal(string(c.Arguments))
+			}
+		}
+	}
+	return messages
 }
 
 // decodeMessages reads one message from each line.

@@ -183,3 +183,45 @@ func TestOpenFolderFails(t *testing.T) {
 		t.Errorf("do = %v", err)
 	}
 }
+
+// TestFileCheckpointsFaults: whatever fails, the last checkpoint that is found
+// afterwards is the one before or the new one, whole.
+func TestFileCheckpointsFaults(t *testing.T) {
+	sweep(t, func(t *testing.T, fsys *faulty) bool {
+		dir := t.TempDir()
+		at := fsys.n
+		fsys.n = 0 // nothing fails yet
+		s, err := openFileCheckpoints(fsys, dir, FileCheckpointsConfig{Keep: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			if _, _, err := s.Save(t.Context(), Checkpoint{AgentID: "a", RunID: "r", Step: i}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fsys.n = at
+		_, _, saved := s.Save(t.Context(), Checkpoint{AgentID: "a", RunID: "r", Step: 2})
+		fsys.n = 0
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := OpenFileCheckpoints(dir, FileCheckpointsConfig{})
+		if err != nil {
+			t.Fatalf("fault %d: reopen: %v", at, err)
+		}
+		defer again.Close()
+		id, err := again.Latest(t.Context(), "a")
+		if err != nil {
+			t.Fatalf("fault %d: Latest: %v", at, err)
+		}
+		c, _, err := again.Load(t.Context(), id)
+		if err != nil || c.Step != 2 && (saved == nil || c.Step != 1) {
+			t.Errorf("fault %d: Save = %v, then Load = step %d, %v", at, saved, c.Step, err)
+		}
+		if saved != nil && !errors.Is(saved, errFault) {
+			t.Errorf("fault %d: Save = %v", at, saved)
+		}
+		return saved != nil
+	})
+}

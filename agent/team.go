@@ -28,6 +28,7 @@ func (t *tally) add(nested *Result) {
 	defer t.mu.Unlock()
 	t.res.Usage = t.res.Usage.Add(nested.Usage)
 	t.res.CostNanoUSD += nested.CostNanoUSD
+	t.res.ModelCalls += nested.ModelCalls
 }
 
 // consult lets r work on input as a specialist of the run in ctx.
