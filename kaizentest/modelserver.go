@@ -37,7 +37,9 @@ type Rates struct {
 // Request is what the server understood of a request.
 type Request struct {
 	// Dialect is the wire format: openai.chat, openai.responses,
-	// openai.embeddings or anthropic.messages.
+	// openai.embeddings, anthropic.messages, gemini.generate_content,
+	// gemini.embed_content, ollama.chat, ollama.generate, ollama.embed or
+	// bedrock.converse.
 	Dialect string
 	Model   string
 	Stream  bool
@@ -48,7 +50,7 @@ type Request struct {
 	Tools []string
 	// Agent is the value of [AgentHeader]; empty when it was not sent.
 	Agent string
-	// Attempt is what X-Stainless-Retry-Count says: 0 for the first.
+	// Attempt is what X-Stainless-Retry-Count or Amz-Sdk-Request say: 0 for the first.
 	Attempt int
 	// Nth counts the calls of the same agent (see [AgentHeader]) from 0;
 	// further attempts of a call have the same number. Where one agent has
@@ -61,8 +63,10 @@ type Request struct {
 	Header http.Header
 
 	includeUsage bool // openai.chat: a stream is to end with usage
-	dimensions   int  // openai.embeddings, with
-	base64       bool // its encoding
+	dimensions   int  // of embeddings, with
+	base64       bool // their encoding
+	array        bool // gemini: a stream is to be one array
+	batch        bool // gemini: embeddings are to be a list
 }
 
 // Message is a message of a [Request].
@@ -98,7 +102,9 @@ type Reply struct {
 	ToolCalls []ToolCall
 	// Usage is what the answer bills. If zero, it is derived from the lengths
 	// of the texts: a token for each 4 bytes begun. What a format cannot say is
-	// not billed: OpenAI's know no CacheWrite1h, embeddings nothing but Input.
+	// not billed, or billed in the plain class: OpenAI's know no CacheWrite1h,
+	// embeddings nothing but Input, Gemini no CacheWrite, Bedrock no Reasoning,
+	// Ollama only Input and Output.
 	Usage price.Usage
 	// Status is the HTTP status; 0 means 200. From 400 on, the answer is an
 	// error body as the provider sends it, with ErrorMessage.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/kaizen-go/kaizen/price"
 )
@@ -11,7 +12,7 @@ import (
 // anthropicMessages is Anthropic's POST /v1/messages.
 type anthropicMessages struct{}
 
-func (anthropicMessages) parse(body []byte) (Request, error) {
+func (anthropicMessages) parse(_ *http.Request, body []byte) (Request, error) {
 	var in struct {
 		Model     string          `json:"model"`
 		MaxTokens *int            `json:"max_tokens"`

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"net/http"
 
 	"github.com/kaizen-go/kaizen/price"
 )
@@ -61,7 +62,7 @@ type chatRequest struct {
 	} `json:"tools"`
 }
 
-func (openAIChat) parse(body []byte) (Request, error) {
+func (openAIChat) parse(_ *http.Request, body []byte) (Request, error) {
 	r := Request{Dialect: "openai.chat"}
 	var in chatRequest
 	if err := json.Unmarshal(body, &in); err != nil {
@@ -174,7 +175,7 @@ func (openAIChat) stream(a *answer) []frame {
 // openAIEmbeddings is OpenAI's POST /v1/embeddings.
 type openAIEmbeddings struct{ openAIError }
 
-func (openAIEmbeddings) parse(body []byte) (Request, error) {
+func (openAIEmbeddings) parse(_ *http.Request, body []byte) (Request, error) {
 	r := Request{Dialect: "openai.embeddings"}
 	var in struct {
 		Model      string          `json:"model"`
@@ -185,8 +186,8 @@ func (openAIEmbeddings) parse(body []byte) (Request, error) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		return r, fmt.Errorf("the body is not the JSON of an embeddings request: %w", err)
 	}
-	if in.Model == "" || len(in.Input) == 0 || in.Dimensions < 0 || in.Dimensions > 4096 {
-		return r, errors.New("model and input are required, dimensions are at most 4096")
+	if in.Model == "" || len(in.Input) == 0 || in.Dimensions < 0 || in.Dimensions > maxDimensions {
+		return r, fmt.Errorf("model and input are required, dimensions are at most %d", maxDimensions)
 	}
 	r.Model, r.dimensions, r.base64 = in.Model, in.Dimensions, in.Encoding == "base64"
 	texts := []string{""}
@@ -215,6 +216,9 @@ func (openAIEmbeddings) body(a *answer) []byte {
 func (f openAIEmbeddings) stream(a *answer) []frame {
 	return []frame{{data: f.body(a), told: &a.Usage}} // never asked for: parse leaves Stream false
 }
+
+// maxDimensions bounds what a request can make us compute.
+const maxDimensions = 4096
 
 // embedding is a vector that depends on nothing but the text.
 func embedding(text string, dimensions int, encoded bool) any {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/kaizen-go/kaizen/price"
 )
@@ -21,7 +22,7 @@ type responsesItem struct {
 	Output    json.RawMessage `json:"output"`
 }
 
-func (openAIResponses) parse(body []byte) (Request, error) {
+func (openAIResponses) parse(_ *http.Request, body []byte) (Request, error) {
 	r := Request{Dialect: "openai.responses"}
 	var in struct {
 		Model        string          `json:"model"`

@@ -1,6 +1,7 @@
 package kaizentest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -16,12 +17,14 @@ import (
 )
 
 // ModelServer is a scripted model provider on 127.0.0.1. It speaks OpenAI chat
-// completions, responses and embeddings, and Anthropic messages, over real
-// HTTP, streaming or not, closely enough for the official client libraries,
-// and keeps its own account of what it served. It is safe for concurrent use.
+// completions, responses and embeddings, Anthropic messages, Gemini's
+// generateContent and embedContent, Ollama's chat, generate and embed, and
+// Amazon Bedrock's Converse, over real HTTP, streaming or not, closely enough
+// for the official client libraries, and keeps its own account of what it
+// served. It is safe for concurrent use.
 type ModelServer struct {
 	// URL is the server's address, without a path: http://127.0.0.1:port.
-	// OpenAI clients take URL + "/v1" as base URL, Anthropic's take URL.
+	// OpenAI clients take URL + "/v1" as base URL, all others take URL.
 	URL string
 
 	script Script
@@ -98,7 +101,7 @@ func (r Rates) cost(u price.Usage) int64 {
 
 // wire is a provider's format: how a request is read and an answer written.
 type wire interface {
-	parse(body []byte) (Request, error)
+	parse(r *http.Request, body []byte) (Request, error)
 	// body is the whole answer, stream the same as events.
 	body(a *answer) []byte
 	stream(a *answer) []frame
@@ -132,6 +135,23 @@ var wires = []struct {
 	{"/responses", openAIResponses{}},
 	{"/embeddings", openAIEmbeddings{}},
 	{"/messages", anthropicMessages{}},
+	{":generateContent", gemini{}},
+	{":streamGenerateContent", gemini{}},
+	{":embedContent", geminiEmbed{}},
+	{":batchEmbedContents", geminiEmbed{}},
+	{"/api/chat", ollamaChat{}},
+	{"/api/generate", ollamaGenerate{}},
+	{"/api/embed", ollamaEmbed{}},
+	{"/converse", bedrock{}},
+	{"/converse-stream", bedrock{}},
+}
+
+// streamTypes are the content types of streams that are not server-sent
+// events, by dialect.
+var streamTypes = map[string]string{
+	"ollama.chat":      "application/x-ndjson",
+	"ollama.generate":  "application/x-ndjson",
+	"bedrock.converse": "application/vnd.amazon.eventstream",
 }
 
 // ServeHTTP implements [http.Handler].
@@ -150,7 +170,7 @@ func (m *ModelServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client is gone, or sends without end
 	}
-	req, err := format.parse(body)
+	req, err := format.parse(r, body)
 	if err != nil {
 		m.enter(&Served{Time: time.Now(), Status: http.StatusBadRequest, Agent: r.Header.Get(AgentHeader), Call: m.newCall()})
 		m.fail(w, format, &answer{Reply: Reply{Status: http.StatusBadRequest, ErrorMessage: err.Error()}, id: "unreadable"})
@@ -164,6 +184,10 @@ func (m *ModelServer) answer(w http.ResponseWriter, r *http.Request, format wire
 	req.Agent = r.Header.Get(AgentHeader)
 	if n, err := strconv.Atoi(r.Header.Get("X-Stainless-Retry-Count")); err == nil {
 		req.Attempt = n
+	} else if n := 0; strings.HasPrefix(r.Header.Get("Amz-Sdk-Request"), "attempt=") {
+		if _, err := fmt.Sscanf(r.Header.Get("Amz-Sdk-Request"), "attempt=%d", &n); err == nil && n > 0 {
+			req.Attempt = n - 1
+		}
 	}
 	for _, msg := range req.Messages {
 		if msg.Role == "assistant" {
@@ -231,17 +255,38 @@ func (a *answer) complete() {
 	a.sayable()
 }
 
-// sayable leaves out what the format has no words for, so that nothing is
-// billed that the client cannot know of.
+// sayable bills what the format has no class for in a plain one, or leaves it
+// out, so that nothing is billed that the client cannot know of.
 func (a *answer) sayable() {
-	if a.req.Dialect == "anthropic.messages" {
+	u := &a.Usage
+	if a.embeds() {
+		a.ToolCalls = nil
+		*u = price.Usage{Input: u.Input + u.CacheRead + u.CacheWrite}
 		return
 	}
-	a.Usage.CacheWrite1h = 0
-	if a.req.Dialect == "openai.embeddings" {
-		a.ToolCalls = nil
-		a.Usage = price.Usage{Input: a.Usage.Input + a.Usage.CacheRead + a.Usage.CacheWrite}
+	switch a.req.Dialect {
+	case "anthropic.messages":
+	case "gemini.generate_content":
+		*u = price.Usage{Input: u.Input + u.CacheWrite, CacheRead: u.CacheRead, Output: u.Output, Reasoning: u.Reasoning}
+	case "ollama.chat", "ollama.generate":
+		*u = price.Usage{Input: u.Input + u.CacheRead + u.CacheWrite, Output: u.Output + u.Reasoning}
+	case "bedrock.converse":
+		u.Output, u.Reasoning = u.Output+u.Reasoning, 0
+	default:
+		u.CacheWrite1h = 0
 	}
+	if a.req.Dialect == "ollama.generate" {
+		a.ToolCalls = nil
+	}
+}
+
+// embeds reports whether the request is for embeddings.
+func (a *answer) embeds() bool {
+	switch a.req.Dialect {
+	case "openai.embeddings", "gemini.embed_content", "ollama.embed":
+		return true
+	}
+	return false
 }
 
 // derivedUsage is a token for each 4 bytes begun of what was said.
@@ -259,7 +304,7 @@ func derivedUsage(a *answer) price.Usage {
 	for _, c := range a.ToolCalls {
 		out += len(c.Name) + len(c.Arguments)
 	}
-	if a.req.Dialect == "openai.embeddings" {
+	if a.embeds() {
 		out = 0
 	}
 	return price.Usage{Input: int64(in+3) / 4, Output: int64(out+3) / 4}
@@ -346,7 +391,7 @@ func (m *ModelServer) sendBody(w http.ResponseWriter, s *Served, body []byte, a 
 }
 
 func (m *ModelServer) sendStream(w http.ResponseWriter, r *http.Request, s *Served, frames []frame, a *answer) {
-	setHeaders(w, a, "text/event-stream; charset=utf-8")
+	setHeaders(w, a, a.streamType())
 	w.Header().Set("Cache-Control", "no-cache")
 	w.WriteHeader(a.Status)
 	flush(w)
@@ -370,6 +415,13 @@ func (m *ModelServer) sendStream(w http.ResponseWriter, r *http.Request, s *Serv
 		}
 		flush(w)
 	}
+}
+
+func (a *answer) streamType() string {
+	if a.req.array {
+		return "application/json; charset=UTF-8"
+	}
+	return cmp.Or(streamTypes[a.req.Dialect], "text/event-stream; charset=utf-8")
 }
 
 func setHeaders(w http.ResponseWriter, a *answer, contentType string) {

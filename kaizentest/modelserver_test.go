@@ -48,6 +48,12 @@ func data(stream string) []string {
 	return all
 }
 
+// lastLine returns the last line of a stream of objects.
+func lastLine(stream string) string {
+	lines := strings.Split(strings.TrimSpace(stream), "\n")
+	return lines[len(lines)-1]
+}
+
 // at digs a value out of a JSON text, as JSON: at(s, "usage", "input_tokens").
 func at(t *testing.T, text string, path ...any) string {
 	t.Helper()
@@ -76,6 +82,11 @@ const (
 	chatBody      = `{"model":"gpt-4o","messages":[{"role":"system","content":"be brief"},{"role":"user","content":[{"type":"text","text":"hi"}]}]}`
 	anthropicBody = `{"model":"claude-sonnet-4-5","max_tokens":99,"system":[{"type":"text","text":"be brief"}],"messages":[{"role":"user","content":"hi"}]}`
 	responsesBody = `{"model":"gpt-5","instructions":"be brief","input":"hi"}`
+	geminiPath    = "/v1beta/models/gemini-2.5-flash"
+	geminiBody    = `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`
+	ollamaBody    = `{"model":"qwen3:8b","messages":[{"role":"user","content":"hi"}]}`
+	ollamaOnce    = `{"model":"qwen3:8b","messages":[{"role":"user","content":"hi"}],"stream":false}`
+	bedrockBody   = `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`
 )
 
 func streamed(body string) string {
@@ -98,6 +109,12 @@ func TestRequestAsUnderstood(t *testing.T) {
 			{"type":"message","role":"assistant","content":[{"type":"output_text","text":"so be it"}]},{"type":"function_call","call_id":"c1","name":"sum","arguments":"{\"a\":1}"},{"type":"function_call_output","call_id":"c1","output":"2"}]}`, "tool"},
 		{"/v1/messages", `{"model":"m","max_tokens":1,"system":"s","tools":[{"name":"sum"}],"messages":[{"role":"user","content":"add"},
 			{"role":"assistant","content":[{"type":"text","text":"so be it"},{"type":"tool_use","id":"c1","name":"sum","input":{"a":1}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c1","content":[{"type":"text","text":"2"}]}]}]}`, "user"},
+		{"/v1beta/models/m:generateContent", `{"systemInstruction":{"parts":[{"text":"s"}]},"tools":[{"functionDeclarations":[{"name":"sum"}]}],"contents":[{"parts":[{"text":"add"}]},
+			{"role":"model","parts":[{"text":"hm","thought":true},{"text":"so be it"},{"functionCall":{"id":"c1","name":"sum","args":{"a":1}}}]},{"role":"user","parts":[{"functionResponse":{"id":"c1","name":"sum","response":2}}]}]}`, "user"},
+		{"/api/chat", `{"model":"m","tools":[{"type":"function","function":{"name":"sum"}}],"messages":[{"role":"system","content":"s"},{"role":"user","content":"add"},
+			{"role":"assistant","content":"so be it","tool_calls":[{"id":"c1","function":{"name":"sum","arguments":{"a":1}}}]},{"role":"tool","tool_call_id":"c1","content":"2"}]}`, "tool"},
+		{"/model/m/converse", `{"system":[{"text":"s"}],"toolConfig":{"tools":[{"toolSpec":{"name":"sum"}},{"cachePoint":{"type":"default"}}]},"messages":[{"role":"user","content":[{"text":"add"}]},
+			{"role":"assistant","content":[{"text":"so be it"},{"toolUse":{"toolUseId":"c1","name":"sum","input":{"a":1}}}]},{"role":"user","content":[{"toolResult":{"toolUseId":"c1","content":[{"json":2}]}}]}]}`, "user"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.path, func(t *testing.T) {
@@ -138,6 +155,8 @@ func TestWireForms(t *testing.T) {
 	chatUsage := `{"completion_tokens":12,"completion_tokens_details":{"reasoning_tokens":7},"prompt_tokens":60,"prompt_tokens_details":{"cache_write_tokens":30,"cached_tokens":20},"total_tokens":72}`
 	responsesUsage := `{"input_tokens":60,"input_tokens_details":{"cache_write_tokens":30,"cached_tokens":20},"output_tokens":12,"output_tokens_details":{"reasoning_tokens":7},"total_tokens":72}`
 	anthropicUsage := `{"cache_creation":{"ephemeral_1h_input_tokens":12,"ephemeral_5m_input_tokens":18},"cache_creation_input_tokens":30,"cache_read_input_tokens":20,"input_tokens":10,"output_tokens":12,"output_tokens_details":{"thinking_tokens":7},"service_tier":"standard"}`
+	geminiUsage := `{"cachedContentTokenCount":20,"candidatesTokenCount":5,"promptTokenCount":60,"thoughtsTokenCount":7,"totalTokenCount":72,"trafficType":"ON_DEMAND"}`
+	bedrockUsage := `{"cacheDetails":[{"inputTokens":18,"ttl":"5m"},{"inputTokens":12,"ttl":"1h"}],"cacheReadInputTokens":20,"cacheWriteInputTokens":30,"inputTokens":10,"outputTokens":12,"totalTokens":72}`
 	tests := []struct{ name, got, want string }{
 		{"chat usage", at(t, get("/v1/chat/completions", chatBody), "usage"), chatUsage},
 		{"chat finish", at(t, get("/v1/chat/completions", chatBody), "choices", 0, "finish_reason"), `"tool_calls"`},
@@ -149,6 +168,21 @@ func TestWireForms(t *testing.T) {
 		{"anthropic usage", at(t, get("/v1/messages", anthropicBody), "usage"), anthropicUsage},
 		{"anthropic input", at(t, get("/v1/messages", anthropicBody), "content", 1, "input"), `{"a":1}`},
 		{"anthropic stream usage", at(t, last("/v1/messages", anthropicBody, 2), "usage"), anthropicUsage},
+		{"gemini usage", at(t, get(geminiPath+":generateContent", geminiBody), "usageMetadata"), geminiUsage},
+		{"gemini model", at(t, get(geminiPath+":generateContent", geminiBody), "modelVersion"), `"gemini-2.5-flash"`},
+		{"gemini call", at(t, get(geminiPath+":generateContent", geminiBody), "candidates", 0, "content", "parts", 1, "functionCall", "args"), `{"a":1}`},
+		{"gemini stream usage", at(t, last(geminiPath+":streamGenerateContent?alt=sse", geminiBody, 1), "usageMetadata"), geminiUsage},
+		{"gemini array usage", at(t, get(geminiPath+":streamGenerateContent", geminiBody), 3, "usageMetadata"), geminiUsage},
+		{"gemini embedding", at(t, get(geminiPath+":batchEmbedContents", `{"requests":[{"content":{"parts":[{"text":"a"}]}}]}`), "usageMetadata", "promptTokenCount"), `60`},
+		{"gemini one embedding", at(t, get(geminiPath+":embedContent", `{"content":{"parts":[{"text":"a"}]},"outputDimensionality":1}`), "usageMetadata", "promptTokenCount"), `60`},
+		{"ollama counts", at(t, get("/api/chat", ollamaOnce), "prompt_eval_count") + at(t, get("/api/chat", ollamaOnce), "eval_count"), `6012`},
+		{"ollama call", at(t, get("/api/chat", ollamaOnce), "message", "tool_calls", 0, "function", "arguments"), `{"a":1}`},
+		{"ollama stream end", at(t, lastLine(get("/api/chat", ollamaBody)), "done") + at(t, lastLine(get("/api/chat", ollamaBody)), "eval_count"), `true12`},
+		{"ollama generate", at(t, get("/api/generate", `{"model":"m","prompt":"hi","stream":false}`), "response"), `"one two"`},
+		{"ollama generate stream", at(t, lastLine(get("/api/generate", `{"model":"m","prompt":"hi"}`)), "done_reason"), `"stop"`},
+		{"ollama embedding", at(t, get("/api/embed", `{"model":"m","input":["a","b"]}`), "prompt_eval_count"), `60`},
+		{"bedrock usage", at(t, get("/model/a%2Fb/converse", bedrockBody), "usage"), bedrockUsage},
+		{"bedrock stop", at(t, get("/model/a%2Fb/converse", bedrockBody), "stopReason"), `"tool_use"`},
 		{"embedding", at(t, get("/v1/embeddings", `{"model":"e","input":["a","b"],"dimensions":2}`), "data", 1, "index"), `1`},
 		{"embedding usage", at(t, get("/v1/embeddings", `{"model":"e","input":"a","encoding_format":"base64"}`), "usage", "prompt_tokens"), `60`},
 	}
@@ -227,6 +261,58 @@ func TestFailureBodies(t *testing.T) {
 	}
 }
 
+// TestFailureBodiesOfOthers: the same where the body has another form.
+func TestFailureBodiesOfOthers(t *testing.T) {
+	tests := []struct {
+		path, body string
+		status     int
+		want       string
+		at         []any
+	}{
+		{geminiPath + ":generateContent", geminiBody, 429, `"RESOURCE_EXHAUSTED"`, []any{"error", "status"}},
+		{geminiPath + ":streamGenerateContent?alt=sse", geminiBody, 500, `"INTERNAL"`, []any{"error", "status"}},
+		{geminiPath + ":generateContent", `{}`, 400, `"INVALID_ARGUMENT"`, []any{"error", "status"}},
+		{geminiPath + ":embedContent", `{}`, 400, `"INVALID_ARGUMENT"`, []any{"error", "status"}},
+		{"/api/chat", ollamaBody, 404, `"scripted: Not Found"`, []any{"error"}},
+		{"/api/chat", `{"model":"m"}`, 400, `"model and messages are required"`, []any{"error"}},
+		{"/api/generate", `{"model":"m"}`, 400, `"model and prompt are required"`, []any{"error"}},
+		{"/model/m/converse-stream", bedrockBody, 429, `"ThrottlingException"`, []any{"__type"}},
+		{"/model/m/converse", bedrockBody, 500, `"InternalServerException"`, []any{"__type"}},
+		{"/model/m/converse", `[]`, 400, `"ValidationException"`, []any{"__type"}},
+	}
+	for _, tt := range tests {
+		s := NewModelServer(Script{Reply: func(Request) Reply { return Reply{Status: tt.status} }})
+		status, _, body, _ := post(t, s.URL+tt.path, tt.body)
+		if status != tt.status || at(t, body, tt.at...) != tt.want {
+			t.Errorf("%s %s: %d %s, want %d %s", tt.path, tt.body, status, body, tt.status, tt.want)
+		}
+		if b := s.Bill(); b.Failed != 1 || b.OK != 0 || b.NanoUSD != 0 {
+			t.Errorf("%s %s: bill %+v", tt.path, tt.body, b)
+		}
+		s.Close()
+	}
+}
+
+// TestAmazonRetry: Amazon's clients count their attempts in a header of their own.
+func TestAmazonRetry(t *testing.T) {
+	s := NewModelServer(Script{Reply: func(r Request) Reply {
+		if r.Attempt == 0 {
+			return Reply{Status: 503}
+		}
+		return Reply{Text: "ok"}
+	}})
+	defer s.Close()
+	for i, want := range []int{503, 200} {
+		status, _, body, _ := post(t, s.URL+"/model/m/converse", bedrockBody, "Amz-Sdk-Request", "attempt="+strconv.Itoa(i+1)+"; max=3")
+		if status != want {
+			t.Errorf("attempt %d: %d %s", i, status, body)
+		}
+	}
+	if b := s.Bill(); b.Calls != 1 || b.OK != 1 || b.Attempts != 2 {
+		t.Errorf("bill = %+v", b)
+	}
+}
+
 func TestCut(t *testing.T) {
 	tests := []struct {
 		name, path, body string
@@ -235,12 +321,13 @@ func TestCut(t *testing.T) {
 	}{
 		{"anthropic bills the opening", "/v1/messages", streamed(anthropicBody), price.Usage{Input: 10, CacheRead: 20, CacheWrite: 30, CacheWrite1h: 12, Output: 1}, 0},
 		{"chat bills nothing", "/v1/chat/completions", streamed(chatBody), price.Usage{}, 0},
+		{"gemini bills what was told", geminiPath + ":streamGenerateContent?alt=sse", streamed(geminiBody), price.Usage{Input: 40, CacheRead: 20, Output: 1}, 0},
 		{"body bills nothing", "/v1/chat/completions", chatBody, price.Usage{}, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := NewModelServer(Script{Reply: func(Request) Reply {
-				return Reply{Text: "one two", Usage: fullUsage, CutAfterChunks: 3}
+				return Reply{Text: "one two three", Usage: fullUsage, CutAfterChunks: 3}
 			}})
 			defer s.Close()
 			_, _, body, err := post(t, s.URL+tt.path, tt.body)

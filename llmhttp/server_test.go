@@ -60,7 +60,8 @@ var usage = price.Usage{Input: 100, CacheRead: 50, CacheWrite: 20, CacheWrite1h:
 func TestAgainstServer(t *testing.T) {
 	server := kaizentest.NewModelServer(kaizentest.Script{Reply: func(r kaizentest.Request) kaizentest.Reply {
 		reply := kaizentest.Reply{Text: "some words to stream", Usage: usage}
-		if r.Dialect == llmhttp.OpenAIEmbeddings {
+		switch r.Dialect {
+		case llmhttp.OpenAIEmbeddings, llmhttp.GeminiEmbedContent, llmhttp.OllamaEmbed:
 			reply.Usage = price.Usage{Input: 9}
 		}
 		if r.Nth%3 == 0 {
@@ -86,6 +87,16 @@ func TestAgainstServer(t *testing.T) {
 		{"/v1/messages", `{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}`},
 		{"/v1/messages", `{"model":"claude-sonnet-4-5","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}`},
 		{"/v1/embeddings", `{"model":"text-embedding-3-small","input":["hi"]}`},
+		{"/v1beta/models/gemini-2.5-flash:generateContent", `{"contents":[{"parts":[{"text":"hi"}]}]}`},
+		{"/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", `{"contents":[{"parts":[{"text":"hi"}]}]}`},
+		{"/v1beta/models/gemini-2.5-flash:streamGenerateContent", `{"contents":[{"parts":[{"text":"hi"}]}]}`},
+		{"/v1beta/models/gemini-embedding-001:embedContent", `{"content":{"parts":[{"text":"hi"}]}}`},
+		{"/api/chat", `{"model":"qwen3:8b","messages":[{"role":"user","content":"hi"}]}`},
+		{"/api/chat", `{"model":"qwen3:8b","stream":false,"messages":[{"role":"user","content":"hi"}]}`},
+		{"/api/generate", `{"model":"qwen3:8b","prompt":"hi"}`},
+		{"/api/embed", `{"model":"all-minilm","input":"hi"}`},
+		{"/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse", `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`},
+		{"/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Fm/converse-stream", `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`},
 	}
 	var wg sync.WaitGroup
 	for i, p := range paths {
