@@ -6,6 +6,9 @@
 //	err := reg.Do(ctx, &hook.Tool{Name: "search"}, func(ctx context.Context, op *hook.Op) error {
 //		return search(ctx)
 //	})
+//
+// A handler is a function, or an executable of any language: see [Program] and
+// [LoadPrograms]. [Log], [Cost] and [Profiler] are there to be registered.
 package hook
 
 import (
