@@ -541,12 +541,23 @@ func TestMemoryIsFlat(t *testing.T) {
 		runtime.ReadMemStats(&stats)
 		return stats.HeapAlloc
 	}
+	latency := m.Histogram("latency_seconds")
+	observe := func(n int) {
+		for i := range n {
+			latency.Observe(float64(i%100_000) / 1000) // of many sizes: native buckets are bounded too
+		}
+	}
 	record(50_000)
+	observe(1000)
 	before := inUse()
-	record(500_000)
+	record(500_000) // over more label sets than are kept
+	observe(millions * 1_000_000)
 	after := inUse()
 	if after > before+256<<10 {
-		t.Errorf("%d bytes in use after 50,000 observations, %d after 550,000", before, after)
+		t.Errorf("%d bytes in use after 51,000 observations, %d after %d million", before, after, millions)
+	}
+	if got := value(t, m, "latency_seconds"); got != millions*1_000_000+1000 {
+		t.Errorf("%v observations are counted", got)
 	}
 	runtime.KeepAlive(m)
 }
