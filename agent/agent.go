@@ -5,6 +5,10 @@
 //	defer a.Close(ctx)
 //	result, err := a.Run(ctx, "What is the weather in Lima?")
 //
+// An agent remembers sessions ([Memory]), can be stopped ([Agent.Interrupt]) and
+// go on later ([Checkpoints], [Agent.Resume]), asks before it acts
+// ([Permission]), plans, and keeps to a [Budget]: each if its [Config] says so.
+//
 // Everything that an agent does is announced through package hook, which costs
 // nothing until somebody observes. Agents work together as supervisor and
 // workers ([AsTool]), as voters ([Consensus]) and in a row ([Chain]); each such
@@ -42,7 +46,8 @@ type Config struct {
 	Permit func(ctx context.Context, call ToolCall) Permission
 	// Ask decides where the answer of Permit is to ask, usually by asking a
 	// person. Its context ends when the time is over or the run is; it should
-	// return then. by and reason are recorded. If nil, such calls are denied.
+	// return then. by and reason are recorded. It may be called at once for
+	// several calls. If nil, such calls are denied.
 	Ask func(ctx context.Context, call ToolCall) (allow bool, by, reason string)
 	// AskTimeout is how long Ask may take; [DefaultAskTimeout] if zero. A call
 	// without an answer in time is denied, with the reason "timeout".

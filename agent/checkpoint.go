@@ -59,7 +59,8 @@ type Spent struct {
 // Checkpoints keeps checkpoints. Its methods may be called at once from several
 // goroutines. [FileCheckpoints] is one.
 type Checkpoints interface {
-	// Save keeps c, whose ID is empty, and returns its id and size.
+	// Save keeps c, whose ID is empty, and returns its id and size. An id beside
+	// an error says that it is kept all the same.
 	Save(ctx context.Context, c Checkpoint) (id string, sizeBytes int64, err error)
 	// Load returns the checkpoint of that id, with its ID set, and its size. The
 	// error is [ErrNoCheckpoint] if there is none.
@@ -89,11 +90,13 @@ func (e *CheckpointError) Unwrap() error { return e.Err }
 
 // Resume goes on with the run that a checkpoint was taken of, as a run with an
 // id of its own: [Result.ResumedFrom] is the old one. Tools whose results are
-// recorded are not called again; one that was cut off half-way is. Turns and
-// budget are counted on from where they were.
+// recorded are not called again; one that was cut off half-way is, and after a
+// crash the whole turn that was under way. Turns and budget are counted on from
+// where they were.
 //
-// It takes the session and user of the checkpoint unless ctx names others. The
-// error is a [*CheckpointError] if there are no checkpoints, or none of that id
+// It takes the session and user of the checkpoint unless ctx names others. (The
+// run's own record has them only from ctx, as it begins before the checkpoint is
+// read.) The error is a [*CheckpointError] if there are no checkpoints, or none of that id
 // ([ErrNoCheckpoint]), or it cannot be gone on from ([ErrFinished],
 // [ErrOtherAgent]).
 func (a *Agent) Resume(ctx context.Context, checkpointID string) (*Result, error) {
@@ -165,13 +168,13 @@ func (a *Agent) checkpoint(ctx context.Context, t *task, answered bool) error {
 	err := hook.From(ctx).Do(ctx, p, func(ctx context.Context, op *hook.Op) error {
 		id, size, err := a.cfg.Checkpoints.Save(ctx, c)
 		op.Update(func(hook.Payload) { p.CheckpointID, p.SizeBytes = id, size })
-		if err == nil {
+		if id != "" { // also beside an error of tidying up
 			t.res.CheckpointID, t.saved = id, recorded(messages)
 		}
 		return err
 	})
 	if err != nil {
-		return &CheckpointError{Op: "save", Err: err}
+		return &CheckpointError{Op: "save", ID: p.CheckpointID, Err: err}
 	}
 	return nil
 }
