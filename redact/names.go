@@ -53,6 +53,10 @@ var about = map[string]bool{
 // cacheSize bounds the names whose verdict is remembered. Programs use few.
 const cacheSize = 2048
 
+// cacheWays is how many neighbouring places a name can have. With one, two of
+// ten names share theirs in one process of fifty, and are judged anew each time.
+const cacheWays = 4
+
 // names judges field names and remembers its verdicts: a log line asks about
 // the same ten names each time.
 type names struct {
@@ -85,9 +89,18 @@ func (n *names) kind(name string) nameKind {
 		}
 		return n.judge(name)
 	}
-	slot := &n.cache[maphash.String(n.seed, name)%cacheSize]
-	if v := slot.Load(); v != nil && v.name == name {
-		return v.kind
+	h := maphash.String(n.seed, name)
+	slot := &n.cache[(h+h>>32%cacheWays)%cacheSize] // the one to give up if all are taken
+	for i := range uint64(cacheWays) {
+		near := &n.cache[(h+i)%cacheSize]
+		v := near.Load()
+		if v == nil {
+			slot = near
+			break
+		}
+		if v.name == name {
+			return v.kind
+		}
 	}
 	v := &verdict{name: strings.Clone(name), kind: n.judge(name)}
 	slot.Store(v)

@@ -218,6 +218,36 @@ func TestAttr(t *testing.T) {
 	}
 }
 
+// TestNamesAreRemembered under many seeds: verdicts must not push each other
+// out while there is room.
+func TestNamesAreRemembered(t *testing.T) {
+	var all []string
+	for i := range 20 {
+		all = append(all, fmt.Sprintf("field_%d_name", i))
+	}
+	for range 50 {
+		n := new(names)
+		n.init(nil, nil)
+		judgeAll := func() {
+			for _, name := range all {
+				if n.kind(name) != harmless {
+					t.Errorf("kind(%s) is not harmless", name)
+				}
+			}
+		}
+		if allocs := testing.AllocsPerRun(3, judgeAll); allocs != 0 {
+			t.Fatalf("%v allocations for names that are known", allocs)
+		}
+	}
+	full := new(names)
+	full.init(nil, nil)
+	for i := range 3 * cacheSize { // more than are remembered
+		if full.kind(fmt.Sprintf("field_%d_name", i)) != harmless || full.kind(fmt.Sprintf("api_key_%d", i)) != strong {
+			t.Fatalf("wrong verdict at %d", i)
+		}
+	}
+}
+
 func TestCleanTextCostsNothing(t *testing.T) {
 	r := New(Config{})
 	text := "agent planner called tool search and got 17 results in 1.2 s at 2026-01-02T10:20:30Z"
