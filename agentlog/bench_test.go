@@ -43,7 +43,7 @@ func (h idHandler) Handle(ctx context.Context, r slog.Record) error {
 // slog, is slog's JSON handler with the ids, and without any redaction.
 func BenchmarkLine(b *testing.B) {
 	quiet := func(cfg Config) slog.Handler {
-		cfg.Sinks = []Sink{NewStream(io.Discard)}
+		cfg.Sinks = append(cfg.Sinks, NewStream(io.Discard))
 		logs, err := New(cfg)
 		if err != nil {
 			b.Fatal(err)
@@ -57,6 +57,7 @@ func BenchmarkLine(b *testing.B) {
 	}{
 		{"kaizen", quiet(Config{})},
 		{"kaizen without redaction", quiet(Config{NoRedaction: true})},
+		{"kaizen in two formats", quiet(Config{Sinks: []Sink{inECS{NewStream(io.Discard)}}})},
 		{"kaizen text", quiet(Config{Format: FormatText})},
 		{"slog", idHandler{slog.NewJSONHandler(io.Discard, nil)}},
 		{"slog without ids", slog.NewJSONHandler(io.Discard, nil)},
@@ -71,6 +72,11 @@ func BenchmarkLine(b *testing.B) {
 		})
 	}
 }
+
+// inECS is a stream that wants its own format.
+type inECS struct{ *Stream }
+
+func (inECS) WantsFormat() Format { return FormatECS }
 
 // nothing is what slog itself costs.
 type nothing struct{}
@@ -113,8 +119,15 @@ func TestAllocations(t *testing.T) {
 		l := slog.New(h)
 		return testing.AllocsPerRun(200, func() { tenFields(ctx, l) })
 	}
-	if ours, slogs := measure(logs.Handler("a")), measure(nothing{}); ours > slogs {
-		t.Errorf("%v allocations a line, slog itself makes %v", ours, slogs)
+	two, err := New(Config{Sinks: []Sink{NewStream(io.Discard), inECS{NewStream(io.Discard)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slogs := measure(nothing{})
+	for name, logs := range map[string]*Logs{"one format": logs, "two formats": two} {
+		if ours := measure(logs.Handler("a")); ours > slogs {
+			t.Errorf("%s: %v allocations a line, slog itself makes %v", name, ours, slogs)
+		}
 	}
 	l := logs.Logger("a")
 	if n := testing.AllocsPerRun(200, func() { l.DebugContext(ctx, "m") }); n != 0 {

@@ -37,13 +37,17 @@ func (h *handler) writeFormats(r *slog.Record, e *encoder) {
 		if f := l.formats[i]; f != l.cfg.Format {
 			if more[f] == nil {
 				more[f] = h.translate(r, e, f)
-				defer l.release(more[f]) // runs at most twice
 			}
 			from = more[f]
 		}
 		e.record.Line = from.buf
 		if !writeSafely(sink, &e.record) {
 			l.errors.Add(1)
+		}
+	}
+	for _, o := range more {
+		if o != nil {
+			l.release(o)
 		}
 	}
 }
