@@ -30,6 +30,7 @@ type answer struct {
 	errorType string
 	choices   []*choice // by their index
 	usage     anthropicCounts
+	shape     chunkShape // of OpenAI chat
 }
 
 // choice is one message of the answer.

@@ -58,23 +58,36 @@ func (chatReader) event(a *answer, d doc) {
 		a.terminal = true
 		return
 	}
+	if text, ok := a.shape.match(d.raw); ok {
+		if a.content {
+			a.text(a.shape.index, partKey{kind: "text"}, string(text))
+		}
+		return
+	}
+	idle := !d.cut()
 	if a.res.ResponseID == "" || a.res.ResponseModel == "" || d.cut() {
 		a.identify(d.get("id"), d.get("model"), d.get("service_tier"))
 	}
 	if d.cut() || hasValue(d.raw, keyUsage, '{') {
+		idle = false
 		if u, ok := openAIUsage(d.get("usage")); ok {
 			a.setUsage(u)
 		}
 	}
 	if d.cut() || hasValue(d.raw, keyError, '{') || hasValue(d.raw, keyError, '"') {
+		idle = false
 		a.fail(d.get("error"))
 	}
 	if d.cut() {
 		a.res.Truncated = true
 		return
 	}
-	if a.content || hasValue(d.raw, keyToolCalls, '[') || hasValue(d.raw, keyFinish, '"') {
+	says := hasValue(d.raw, keyToolCalls, '[') || hasValue(d.raw, keyFinish, '"')
+	if a.content || says {
 		a.chatChoices(d.get("choices"))
+	}
+	if idle && !says && a.res.ResponseID != "" && a.res.ResponseModel != "" && gjson.ValidBytes(d.raw) {
+		a.shape.learn(d.raw)
 	}
 }
 
