@@ -49,7 +49,7 @@ func openFileCheckpoints(fsys durable.FS, dir string, cfg FileCheckpointsConfig)
 	if cfg.Keep <= 0 {
 		cfg.Keep = DefaultKeepCheckpoints
 	}
-	f, err := openFolder(fsys, dir)
+	f, err := openFolder(fsys, dir, checkpointName)
 	if err != nil {
 		return nil, fmt.Errorf("agent: open checkpoints %s: %w", dir, err)
 	}
@@ -155,6 +155,8 @@ const checkpointExt = ".json"
 var (
 	plainID      = regexp.MustCompile(`^[0-9A-Za-z]{1,40}$`)
 	checkpointID = regexp.MustCompile(`^[0-9a-f]{16}-[0-9A-Z]{26}-[0-9A-Za-z_-]{1,100}-[0-9]+$`)
+	// checkpointName matches the name of a checkpoint's file.
+	checkpointName = regexp.MustCompile(`^[0-9a-f]{16}-[0-9A-Z]{26}-[0-9A-Za-z_-]{1,100}-[0-9]+\.json$`)
 )
 
 // list returns the ids of the agent's checkpoints, oldest first.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
@@ -33,7 +34,7 @@ func OpenFileMemory(dir string, cfg WindowConfig) (*FileMemory, error) {
 }
 
 func openFileMemory(fsys durable.FS, dir string, cfg WindowConfig) (*FileMemory, error) {
-	f, err := openFolder(fsys, dir)
+	f, err := openFolder(fsys, dir, memoryName)
 	if err != nil {
 		return nil, fmt.Errorf("agent: open memory %s: %w", dir, err)
 	}
@@ -114,6 +115,9 @@ func (m *FileMemory) read(session string) ([]Message, error) {
 }
 
 func memoryFile(session string) string { return safeName(session) + ".jsonl" }
+
+// memoryName matches what memoryFile returns.
+var memoryName = regexp.MustCompile(`^[0-9a-z_]{0,24}-[0-9a-f]{64}\.jsonl$`)
 
 func encodeMessages(messages []Message) ([]byte, error) {
 	var b bytes.Buffer

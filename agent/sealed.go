@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -44,8 +45,9 @@ type folder struct {
 	lock io.Closer // nil once closed
 }
 
-// openFolder makes and locks dir, and removes what a crash left half-written.
-func openFolder(fsys durable.FS, dir string) (_ *folder, err error) {
+// openFolder makes and locks dir, and removes what a crash left half-written of
+// the files whose names match ours. Others it leaves alone.
+func openFolder(fsys durable.FS, dir string, ours *regexp.Regexp) (_ *folder, err error) {
 	if err := durable.MkdirAll(fsys, dir); err != nil {
 		return nil, err
 	}
@@ -63,7 +65,7 @@ func openFolder(fsys durable.FS, dir string) (_ *folder, err error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".tmp") {
+		if name, ok := strings.CutSuffix(e.Name(), ".tmp"); ok && ours.MatchString(name) {
 			if err := fsys.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return nil, err
 			}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -174,7 +176,7 @@ func TestOpenFolderFails(t *testing.T) {
 	if _, err := openFileMemory(&faulty{n: 1}, t.TempDir(), WindowConfig{}); !errors.Is(err, errFault) {
 		t.Errorf("open = %v", err)
 	}
-	f, err := openFolder(durable.OS{}, t.TempDir())
+	f, err := openFolder(durable.OS{}, t.TempDir(), memoryName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,4 +226,48 @@ func TestFileCheckpointsFaults(t *testing.T) {
 		}
 		return saved != nil
 	})
+}
+
+// TestOpenTidiesUp: what a crash left half-written goes, what others keep in the
+// directory stays.
+func TestOpenTidiesUp(t *testing.T) {
+	id := agentKey("a") + "-" + after(nil).String() + "-01RUN-3"
+	for _, tt := range []struct {
+		name string
+		open func(dir string) (io.Closer, error)
+		ours []string
+	}{
+		{"memory", func(dir string) (io.Closer, error) { return OpenFileMemory(dir, WindowConfig{}) }, []string{memoryFile("s"), memoryFile("../日本"), memoryFile("")}},
+		{"checkpoints", func(dir string) (io.Closer, error) { return OpenFileCheckpoints(dir, FileCheckpointsConfig{}) }, []string{id + checkpointExt}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			foreign := []string{"notes.tmp", "data.json.tmp", "x.jsonl.tmp"}
+			for _, name := range foreign {
+				if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, name := range tt.ours {
+				if err := os.WriteFile(filepath.Join(dir, name+".tmp"), []byte("{"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s, err := tt.open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for _, name := range foreign {
+				if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+					t.Errorf("a file of somebody else: %v", err)
+				}
+			}
+			for _, name := range tt.ours {
+				if _, err := os.Stat(filepath.Join(dir, name+".tmp")); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s.tmp is still there: %v", name, err)
+				}
+			}
+		})
+	}
 }
