@@ -18,6 +18,7 @@ import (
 
 	"github.com/kaizen-go/kaizen/price"
 	"github.com/kaizen-go/kaizen/redact"
+	"github.com/kaizen-go/kaizen/sampling"
 )
 
 // Parts is a set of the parts of an [Observer].
@@ -91,14 +92,24 @@ type Config struct {
 	// Off switches parts off: what they would record is not.
 	Off Parts
 
+	// Programs names a file that lists other programs as handlers of events:
+	// see [hook.LoadPrograms]. If empty, there are none.
+	Programs string
+
 	// LogWriter gets the log lines as JSON. If nil, standard error;
 	// io.Discard for none (they still go to the server).
 	LogWriter io.Writer
 	// LogLevel is the lowest level that is written; info by default.
 	LogLevel slog.Level
 
+	// Tail holds the spans of a trace until its root has ended, and keeps all of
+	// them when one failed, was slow or costly, or else by a ratio. If nil, all
+	// traces that the head keeps are sent. The head is told by
+	// OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG; it keeps all by default.
+	// Metrics, logs and audit entries are not sampled.
+	Tail *sampling.TailConfig
 	// TracerProvider starts the spans instead of one of our own. Where they go
-	// is then the provider's affair.
+	// and which are kept is then the provider's affair.
 	TracerProvider trace.TracerProvider
 	// Registry takes the metrics; one of the observer's own if nil.
 	Registry *prometheus.Registry

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -39,6 +40,7 @@ import (
 	"github.com/kaizen-go/kaizen/otlp"
 	"github.com/kaizen-go/kaizen/price"
 	"github.com/kaizen-go/kaizen/redact"
+	"github.com/kaizen-go/kaizen/sampling"
 )
 
 // Run names one run of one agent; see its fields. It travels in a context, and
@@ -64,7 +66,9 @@ type Observer struct {
 	audit    *Auditor
 	ledger   *audit.Ledger
 	exporter *otlp.Exporter
+	programs []io.Closer
 	provider *sdktrace.TracerProvider // nil unless it is ours
+	tail     *sampling.TailProcessor  // nil unless asked for
 
 	shutdown sync.Once
 	downErr  error
@@ -104,7 +108,11 @@ func Start(ctx context.Context, cfg Config) (_ *Observer, err error) {
 	if o.audit, err = newAuditor(o, redactor); err != nil {
 		return nil, err
 	}
-	tracer := genai.NewTracer(o.startTracing(res))
+	provider, err := o.startTracing(res)
+	if err != nil {
+		return nil, err
+	}
+	tracer := genai.NewTracer(provider)
 	o.wire = &wire{
 		tracer: tracer, metrics: o.metrics, log: o.logs.Logger("kaizen"), audit: o.audit,
 		redact: redactor, prices: price.Default().With(cfg.Prices), content: cfg.Content,
@@ -113,6 +121,9 @@ func Start(ctx context.Context, cfg Config) (_ *Observer, err error) {
 		Recorder:  o.wire,
 		OnHandler: func(c hook.Call) { countHandler(o.metrics, c) },
 	})
+	if err := o.startPrograms(); err != nil {
+		return nil, err
+	}
 	o.reportSelf()
 	if o.exporter != nil && cfg.Off&Metrics == 0 {
 		// The exporter's shutdown ends the pushing, with a last one.
@@ -162,23 +173,52 @@ func (o *Observer) startExport(res *resource.Resource) error {
 }
 
 // startTracing returns where spans come from.
-func (o *Observer) startTracing(res *resource.Resource) trace.TracerProvider {
+func (o *Observer) startTracing(res *resource.Resource) (trace.TracerProvider, error) {
 	switch {
 	case o.cfg.Off&Traces != 0:
-		return noop.NewTracerProvider()
+		return noop.NewTracerProvider(), nil
 	case o.cfg.TracerProvider != nil:
-		return o.cfg.TracerProvider
+		return o.cfg.TracerProvider, nil
 	}
-	opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
+	head, err := sampling.FromEnv(sdktrace.ParentBased(sdktrace.AlwaysSample()))
+	if err != nil {
+		return nil, fmt.Errorf("kaizen: start tracing: %w", err)
+	}
+	opts := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(head)}
 	if o.exporter != nil {
-		opts = append(opts, sdktrace.WithSpanProcessor(o.exporter.SpanProcessor()))
+		processor := o.exporter.SpanProcessor()
+		if o.cfg.Tail != nil {
+			if o.tail, err = sampling.NewTail(processor, *o.cfg.Tail); err != nil {
+				return nil, fmt.Errorf("kaizen: start tracing: %w", err)
+			}
+			processor = o.tail
+		}
+		opts = append(opts, sdktrace.WithSpanProcessor(processor))
 	}
 	o.provider = sdktrace.NewTracerProvider(opts...)
 	if o.cfg.SetGlobal {
 		otel.SetTracerProvider(o.provider)
 		otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
 	}
-	return o.provider
+	return o.provider, nil
+}
+
+// startPrograms registers the programs that the configuration names.
+func (o *Observer) startPrograms() error {
+	if o.cfg.Programs == "" {
+		return nil
+	}
+	programs, err := hook.LoadPrograms(o.cfg.Programs)
+	for _, r := range programs {
+		if c, ok := r.Handler.(io.Closer); ok {
+			o.programs = append(o.programs, c)
+		}
+		err = errors.Join(err, o.hooks.Register(r))
+	}
+	if err != nil {
+		return fmt.Errorf("kaizen: start programs: %w", err)
+	}
+	return nil
 }
 
 // dropReasons are the reasons for which the way to the server gives records up.
@@ -193,6 +233,13 @@ func (o *Observer) reportSelf() {
 	}
 	if o.exporter == nil {
 		return
+	}
+	if o.tail != nil {
+		for _, reason := range sampling.DropReasons() {
+			o.metrics.CounterFunc(metrics.TelemetryDropped, func() float64 {
+				return float64(o.tail.Stats().DroppedSpans[reason])
+			}, "traces", "tail_"+string(reason))
+		}
 	}
 	for _, s := range [...]struct {
 		name  string

@@ -11,6 +11,9 @@ import (
 // error says what is not by the deadline of ctx; it is kept and will be sent.
 func (o *Observer) Flush(ctx context.Context) error {
 	var errs []error
+	if o.tail != nil { // decides what it still holds
+		errs = append(errs, o.tail.ForceFlush(ctx))
+	}
 	if o.audit != nil {
 		errs = append(errs, o.audit.flush(ctx))
 	}
@@ -50,6 +53,9 @@ func (o *Observer) Shutdown(ctx context.Context) error {
 		}
 		if o.exporter != nil {
 			step("export", o.exporter.Shutdown(ctx))
+		}
+		for _, p := range o.programs {
+			step("programs", p.Close())
 		}
 		if o.ledger != nil {
 			step("ledger", o.ledger.Close())

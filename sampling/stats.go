@@ -26,6 +26,14 @@ const (
 	DroppedStopped   Reason = "stopped"  // spans that ended after Shutdown
 )
 
+// DropReasons returns the reasons under which [Stats.DroppedSpans] counts.
+func DropReasons() []Reason {
+	return []Reason{
+		DroppedRatio, DroppedMaxTraces, DroppedMaxSpans, DroppedMaxBytes, DroppedMaxAge,
+		DroppedFlush, DroppedLate, DroppedDeadline, DroppedStopped,
+	}
+}
+
 // Stats says what a [TailProcessor] holds and what it has decided.
 type Stats struct {
 	HeldTraces, HeldSpans int
