@@ -25,6 +25,10 @@ func openRing(t testing.TB, n int) (*memFS, []Receipt) {
 	cfg.sectionBytes = 64 << 10 // no wake: nothing but the ring is synced
 	l := mustOpen(t, "/l/audit", cfg)
 	rs := appendN(t, l, 0, n)
+	// The lock is held from before a receipt goes out until its line is in the
+	// segment: whoever gets it next sees the line.
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
 	return fsys.clone(), rs
 }
 
