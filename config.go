@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kaizen-go/kaizen/agentlog"
 	"github.com/kaizen-go/kaizen/price"
 	"github.com/kaizen-go/kaizen/redact"
 	"github.com/kaizen-go/kaizen/sampling"
@@ -99,6 +100,9 @@ type Config struct {
 	// LogWriter gets the log lines as JSON. If nil, standard error;
 	// io.Discard for none (they still go to the server).
 	LogWriter io.Writer
+	// LogSinks get the log records as well, such as an [agentlog.Elastic]. They
+	// are closed by [Observer.Shutdown].
+	LogSinks []agentlog.Sink
 	// LogLevel is the lowest level that is written; info by default.
 	LogLevel slog.Level
 

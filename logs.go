@@ -13,13 +13,14 @@ import (
 	"github.com/kaizen-go/kaizen/redact"
 )
 
-// startLogs opens the loggers: lines go to the configured writer, and records to
-// the server if there is one.
+// startLogs opens the loggers: lines go to the configured writer and sinks, and
+// records to the server if there is one.
 func (o *Observer) startLogs(r *redact.Redactor) (err error) {
 	sinks := []agentlog.Sink{agentlog.NewStream(o.cfg.LogWriter)}
 	if o.exporter != nil {
 		sinks = append(sinks, exportSink{o.exporter})
 	}
+	sinks = append(sinks, o.cfg.LogSinks...)
 	if o.cfg.Off&Logs != 0 {
 		sinks = []agentlog.Sink{nowhere{}}
 	}

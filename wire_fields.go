@@ -17,6 +17,9 @@ func runFields(w *wire, e *hook.Event) []any {
 	}
 	if e.Phase == hook.End {
 		f = append(f, "iterations", p.Iterations, "stop_reason", p.StopReason, "tokens", p.Usage.Total(), "cost_nano_usd", p.CostNanoUSD)
+		if p.ResumedFrom != "" {
+			f = append(f, "resumed_from", p.ResumedFrom)
+		}
 	}
 	return f
 }

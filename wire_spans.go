@@ -35,6 +35,9 @@ func runResult(w *wire, e *hook.Event) []attribute.KeyValue {
 	if p.StopReason != "" {
 		kvs = append(kvs, genai.StopReason.String(p.StopReason))
 	}
+	if p.ResumedFrom != "" {
+		kvs = append(kvs, genai.ResumedFrom.String(p.ResumedFrom))
+	}
 	return w.addContent(kvs, genai.Output, p.Output)
 }
 

@@ -129,7 +129,7 @@ func TestOneEventFourRecords(t *testing.T) {
 		action  string
 		want    map[string]string // attributes beside identity
 	}{
-		{&hook.RunInfo{Iterations: 3, StopReason: "answer"}, "invoke_agent helper", "run", "kaizen_agent_runs_total", "agent run", "agent_run", map[string]string{"gen_ai.operation.name": "invoke_agent", "kaizen.run.iterations": "3"}},
+		{&hook.RunInfo{Iterations: 3, StopReason: "answer", ResumedFrom: "01OLD"}, "invoke_agent helper", "run", "kaizen_agent_runs_total", "agent run", "agent_run", map[string]string{"gen_ai.operation.name": "invoke_agent", "kaizen.run.iterations": "3", "kaizen.run.resumed_from": "01OLD"}},
 		{&hook.Iteration{Number: 2}, "iteration", "iteration", "", "iteration", "", map[string]string{"kaizen.iteration": "2"}},
 		{&hook.Plan{Steps: 4}, "plan helper", "plan", "kaizen_plans_total", "plan", "plan_generate", map[string]string{"gen_ai.operation.name": "plan", "kaizen.plan.steps": "4"}},
 		{&hook.ModelCall{Operation: "chat", Provider: "openai", Model: "gpt-5-mini", HasUsage: true, Usage: price.Usage{Input: 100, CacheRead: 40, Output: 10, Reasoning: 5}, Attempts: 2},

@@ -14,6 +14,7 @@ import (
 	"github.com/kaizen-go/kaizen"
 	"github.com/kaizen-go/kaizen/agent"
 	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/genai"
 )
 
 func oneTurn(t *testing.T, name string) *agent.Agent {
@@ -177,5 +178,26 @@ func TestSharedObserver(t *testing.T) {
 	}
 	if n := len(spans.Ended()); n != 6 {
 		t.Errorf("%d spans, want three of each agent", n)
+	}
+}
+
+// TestSessionFromBaggage: a run that another process asked for belongs to the
+// session and user that it named.
+func TestSessionFromBaggage(t *testing.T) {
+	a := oneTurn(t, "helper")
+	obs, _, _ := enable(t, a, kaizen.Config{})
+	ctx, err := genai.WithSession(t.Context(), genai.Session{ID: "s-7", User: "u-7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Run(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := obs.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n, err := obs.Audit().Ledger().Count(t.Context(), audit.Query{SessionID: "s-7", UserID: "u-7", Action: "agent_run"})
+	if err != nil || n != 1 {
+		t.Errorf("runs of the session = %d, %v, want 1", n, err)
 	}
 }

@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/kaizen-go/kaizen/genai"
 	"github.com/kaizen-go/kaizen/hook"
 	"github.com/kaizen-go/kaizen/internal/runctx"
 	"github.com/oklog/ulid/v2"
@@ -67,6 +69,9 @@ func (o *observed) run(ctx context.Context, input string, work func(context.Cont
 	run := outer
 	run.RunID, run.ParentRunID = ulid.Make().String(), outer.RunID
 	run.AgentID, run.AgentName = o.id, o.name
+	if asked := genai.SessionFrom(ctx); outer.RunID == "" { // a run that another process asked for
+		run.SessionID, run.UserID = cmp.Or(run.SessionID, asked.ID), cmp.Or(run.UserID, asked.User)
+	}
 	ctx = runctx.With(ctx, run)
 	ctx = o.attach(ctx)
 	reg := hook.From(ctx)
@@ -77,7 +82,7 @@ func (o *observed) run(ctx context.Context, input string, work func(context.Cont
 		stop, err := work(ctx, res)
 		op.Update(func(hook.Payload) {
 			info.Output, info.Iterations, info.StopReason = res.Output, res.Iterations, stop
-			info.Usage, info.CostNanoUSD = res.Usage, res.CostNanoUSD
+			info.Usage, info.CostNanoUSD, info.ResumedFrom = res.Usage, res.CostNanoUSD, res.ResumedFrom
 		})
 		return err
 	})

@@ -59,6 +59,7 @@ const (
 	RunID        = attribute.Key("kaizen.run.id")
 	ParentRunID  = attribute.Key("kaizen.run.parent_id")
 	StopReason   = attribute.Key("kaizen.run.stop_reason")
+	ResumedFrom  = attribute.Key("kaizen.run.resumed_from")
 	Iterations   = attribute.Key("kaizen.run.iterations")
 	Iteration    = attribute.Key("kaizen.iteration")
 	Attempts     = attribute.Key("kaizen.attempts")

@@ -34,6 +34,9 @@ type RunInfo struct {
 	CostNanoUSD int64
 	// StopReason says why the run ended: "answer", "max_iterations", "error", …
 	StopReason string
+	// ResumedFrom is the run that this one goes on with; set at the end, empty
+	// for a run from the start.
+	ResumedFrom string
 }
 
 // Iteration is the payload of one turn of an agent's loop.

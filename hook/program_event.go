@@ -71,6 +71,7 @@ type (
 		Usage       price.Usage `json:"usage,omitzero"`
 		CostNanoUSD int64       `json:"cost_nano_usd,omitempty"`
 		StopReason  string      `json:"stop_reason,omitempty"`
+		ResumedFrom string      `json:"resumed_from,omitempty"`
 	}
 	iterationJSON struct {
 		Number int `json:"number"`
