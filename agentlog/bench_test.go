@@ -110,6 +110,9 @@ func BenchmarkSuppressed(b *testing.B) {
 }
 
 func TestAllocations(t *testing.T) {
+	if raceDetector {
+		return
+	}
 	logs, err := New(Config{Sinks: []Sink{NewStream(io.Discard)}})
 	if err != nil {
 		t.Fatal(err)

@@ -5,10 +5,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=("$@")
+counted=("$@") # whose allocations are counted
 if ((${#packages[@]} == 0)); then
   packages=(./... ./providers/... ./server/...)
+  counted=(./...)
 fi
 mkdir -p artifacts
 export KAIZEN_ARTIFACTS=${KAIZEN_ARTIFACTS:-$PWD/artifacts}
-# Two packages at a time: the crash and browser tests want processor time of their own.
-go test -race -json -p 2 -timeout 20m "${packages[@]}" | go run ./tools/testreport
+{
+  # Two packages at a time: the crash and browser tests want processor time of their own.
+  # Allocations are counted without the race detector, which makes pools forget.
+  race=0
+  go test -race -json -p 2 -timeout 20m "${packages[@]}" || race=$?
+  go test -json -run Allocations "${counted[@]}" && exit "$race"
+} | go run ./tools/testreport

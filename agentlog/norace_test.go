@@ -1,0 +1,5 @@
+//go:build !race
+
+package agentlog
+
+const raceDetector = false
