@@ -117,7 +117,7 @@ func (x *index) countDuplicateBatch() {
 // added is what a batch brought.
 type added struct {
 	items int            // that were not there
-	final []*record.Span // newly final
+	spans []*record.Span // newly announced or newly final
 }
 
 func (x *index) add(b batch) added {
@@ -131,9 +131,7 @@ func (x *index) add(b batch) added {
 			continue
 		}
 		a.items++
-		if !s.Pending {
-			a.final = append(a.final, s)
-		}
+		a.spans = append(a.spans, s)
 	}
 	for _, l := range b.logs {
 		if !x.addLog(l) {

@@ -93,9 +93,10 @@ func (s *Store) Close() error {
 }
 
 // OnSpans adds a listener. It is given the spans of a batch that are newly
-// final, after they are durable and before the batch is acknowledged: not
-// duplicates, not pending spans, and not what is read back at start. It runs in
-// the sender's goroutine, several at once, and must not keep it long.
+// announced or newly final, after they are durable and before the batch is
+// acknowledged: each once as pending, if it was announced, and once as final; not
+// duplicates, and not what is read back at start. It runs in the sender's
+// goroutine, several at once, and must not keep it long.
 func (s *Store) OnSpans(fn func([]*record.Span)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,7 +175,7 @@ func (s *Store) append(ctx context.Context, signal wal.Signal, received time.Tim
 		return err
 	}
 	res.Duplicates = b.len() - added.items
-	s.tell(added.final)
+	s.tell(added.spans)
 	return nil
 }
 
