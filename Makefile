@@ -42,7 +42,7 @@ fuzz: ## run every fuzz test for FUZZTIME each
 
 CRASH_ROUNDS ?= 2000
 crash: ## the long form of the crash and power-loss tests
-	@KAIZEN_CRASH_ROUNDS=$(CRASH_ROUNDS) KAIZEN_POWER_LOSS_STATES=$(CRASH_ROUNDS) go test -count=1 -timeout 8h -run 'Crash|PowerLoss|Fault|Kill' ./audit/... ./server/...
+	@KAIZEN_CRASH_ROUNDS=$(CRASH_ROUNDS) KAIZEN_POWER_ROUNDS=$(CRASH_ROUNDS) KAIZEN_FAULT_SEEDS=2 go test -count=1 -timeout 8h -run 'Crash|PowerLoss|Fault|Kill' ./audit/... ./server/...
 
 lint: ## formatting, vet, staticcheck, tidiness
 	@scripts/lint.sh

@@ -2,6 +2,7 @@ package kaizen
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -22,7 +23,7 @@ func (o *Observer) startLogs(r *redact.Redactor) (err error) {
 	}
 	sinks = append(sinks, o.cfg.LogSinks...)
 	if o.cfg.Off&Logs != 0 {
-		sinks = []agentlog.Sink{nowhere{}}
+		sinks = []agentlog.Sink{nowhere{o.cfg.LogSinks}}
 	}
 	o.logs, err = agentlog.New(agentlog.Config{Level: o.cfg.LogLevel, Sinks: sinks, Redactor: r})
 	if err != nil {
@@ -71,8 +72,16 @@ func severityText(n int) string {
 	return names[(n-1)/4]
 }
 
-// nowhere is the sink of logs that are off.
-type nowhere struct{}
+// nowhere is the sink of logs that are off. It closes those that would have had
+// them, which are the observer's to close all the same.
+type nowhere struct{ sinks []agentlog.Sink }
 
 func (nowhere) Write(*agentlog.Record) error { return nil }
-func (nowhere) Close(context.Context) error  { return nil }
+
+func (n nowhere) Close(ctx context.Context) error {
+	var errs []error
+	for _, s := range n.sinks {
+		errs = append(errs, s.Close(ctx))
+	}
+	return errors.Join(errs...)
+}

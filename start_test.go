@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kaizen-go/kaizen"
+	"github.com/kaizen-go/kaizen/agentlog"
 	"github.com/kaizen-go/kaizen/hook"
 	"github.com/kaizen-go/kaizen/sampling"
 )
@@ -143,6 +144,37 @@ func TestPrograms(t *testing.T) {
 	}
 	if _, err := kaizen.Start(t.Context(), kaizen.Config{Programs: config, LogWriter: io.Discard}); !errors.Is(err, hook.ErrProgram) {
 		t.Errorf("Start with a changed program = %v, want ErrProgram", err)
+	}
+}
+
+// countingSink counts what it gets and how often it is closed.
+type countingSink struct{ lines, closed int }
+
+func (s *countingSink) Write(*agentlog.Record) error { s.lines++; return nil }
+func (s *countingSink) Close(context.Context) error  { s.closed++; return nil }
+
+// TestLogSinks: a sink of the user's gets every line and is closed once, also
+// when logs are off.
+func TestLogSinks(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		off   kaizen.Parts
+		lines int
+	}{{"on", kaizen.Audit, 1}, {"off", kaizen.Audit | kaizen.Logs, 0}} {
+		t.Run(tt.name, func(t *testing.T) {
+			sink := &countingSink{}
+			obs, err := kaizen.Start(t.Context(), kaizen.Config{Off: tt.off, LogSinks: []agentlog.Sink{sink}, LogWriter: io.Discard, SpoolDir: kaizen.NoSpool})
+			if err != nil {
+				t.Fatal(err)
+			}
+			obs.Logger("x").Info("hello")
+			if err := obs.Shutdown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if sink.lines != tt.lines || sink.closed != 1 {
+				t.Errorf("%d lines, closed %d times, want %d and once", sink.lines, sink.closed, tt.lines)
+			}
+		})
 	}
 }
 

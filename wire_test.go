@@ -327,9 +327,12 @@ func TestUnpricedIsNotFree(t *testing.T) {
 	if _, has := attrs["kaizen.cost.nano_usd"]; has || attrs["kaizen.cost.unpriced"] != "true" {
 		t.Errorf("attributes = %v, want unpriced and no cost", attrs)
 	}
-	text := o.scrape(t)
-	if !strings.Contains(text, "kaizen_model_calls_unpriced_total") || strings.Contains(text, `name:"kaizen_model_cost_usd_total" help`) && strings.Contains(text, "no-such-model} counter:{value:0") {
-		t.Error("the call is not counted as unpriced")
+	labels := []string{"agent", "helper", "provider", "openai", "model", "no-such-model"}
+	if v, _ := o.obs.Metrics().Value("kaizen_model_calls_unpriced_total", labels...); v != 1 {
+		t.Errorf("unpriced calls = %v, want 1", v)
+	}
+	if v, ok := o.obs.Metrics().Value("kaizen_model_cost_usd_total", labels...); ok {
+		t.Errorf("cost = %v, want no series: unknown is not zero", v)
 	}
 }
 
