@@ -23,12 +23,14 @@ var layers = map[string]int{
 // linked are the modules, besides the standard library, that a program gets
 // with the SDK. Adding one costs every user: it needs a reason.
 var linked = []string{
+	"github.com/andybalholm/brotli", // answers that clients asked for compressed
 	"github.com/beorn7/perks",
 	"github.com/cespare/xxhash/v2",
 	"github.com/go-logr/logr",
 	"github.com/go-logr/stdr",
 	"github.com/google/jsonschema-go",
 	"github.com/google/uuid",
+	"github.com/klauspost/compress", // the same, and sealed segments of the ledger
 	"github.com/munnerz/goautoneg",
 	"github.com/oklog/ulid/v2",
 	"github.com/prometheus/client_golang",

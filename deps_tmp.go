@@ -1,0 +1,6 @@
+package kaizen
+
+import (
+	_ "github.com/andybalholm/brotli"
+	_ "github.com/klauspost/compress/zstd"
+)
