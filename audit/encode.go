@@ -26,7 +26,7 @@ var (
 // filled in: ID and Time must be set.
 //
 // The line is one JSON object without spaces: id, time, agent_id, action,
-// result, details, and when set user_id, session_id, run_id, trace_id, span_id,
+// result, details, and when set user_id, subject, session_id, run_id, trace_id, span_id,
 // parent, severity, metadata, in this order. Inside details and metadata keys
 // are sorted and strings escaped as RFC 8785 says. Integers are written in
 // full, other numbers in the shortest form of RFC 8785 (ECMAScript). Times are
@@ -50,6 +50,7 @@ func EncodeLine(dst []byte, e Entry) ([]byte, error) {
 		return dst, inField("details", err)
 	}
 	b = appendField(b, `,"user_id":`, e.UserID)
+	b = appendField(b, `,"subject":`, e.Subject)
 	b = appendField(b, `,"session_id":`, e.SessionID)
 	b = appendField(b, `,"run_id":`, e.RunID)
 	b = appendField(b, `,"trace_id":`, e.TraceID)
@@ -97,7 +98,7 @@ func (e *Entry) check() error {
 	}
 	for _, f := range [...]struct{ name, value string }{
 		{"agent_id", e.AgentID}, {"action", e.Action}, {"user_id", e.UserID},
-		{"session_id", e.SessionID}, {"run_id", e.RunID}, {"severity", e.Severity},
+		{"subject", e.Subject}, {"session_id", e.SessionID}, {"run_id", e.RunID}, {"severity", e.Severity},
 	} {
 		if len(f.value) > MaxNameBytes {
 			return &EntryError{Field: f.name, Reason: fmt.Sprintf("%d bytes, at most %d", len(f.value), MaxNameBytes)}

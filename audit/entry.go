@@ -56,6 +56,8 @@ type Entry struct {
 	// UserID, SessionID and RunID say for whom, in which conversation, and in
 	// which run. Empty if unknown.
 	UserID, SessionID, RunID string
+	// Subject is whose personal data the entry holds. Empty if nobody's.
+	Subject string
 	// TraceID and SpanID are W3C ids in lower-case hex, 32 and 16 digits.
 	TraceID, SpanID string
 	// Parent is the ID of the entry that this one follows from.
@@ -176,6 +178,8 @@ func (e *Entry) set(name string, v any) (err error) {
 		e.Details, ok = v.(map[string]any)
 	case "user_id":
 		e.UserID, ok = v.(string)
+	case "subject":
+		e.Subject, ok = v.(string)
 	case "session_id":
 		e.SessionID, ok = v.(string)
 	case "run_id":

@@ -10,7 +10,7 @@ import (
 
 // Query selects entries. Every field that is set must match, exactly.
 type Query struct {
-	AgentID, UserID, Action           string
+	AgentID, UserID, Subject, Action  string
 	Result                            Result
 	SessionID, RunID, TraceID, SpanID string
 	// Since and Until bound Time, both inclusive.
@@ -27,7 +27,7 @@ type Query struct {
 // match reports whether e is what q asks for.
 func (q *Query) match(e *Entry) bool {
 	same := func(want, got string) bool { return want == "" || want == got }
-	return same(q.AgentID, e.AgentID) && same(q.UserID, e.UserID) && same(q.Action, e.Action) &&
+	return same(q.AgentID, e.AgentID) && same(q.UserID, e.UserID) && same(q.Subject, e.Subject) && same(q.Action, e.Action) &&
 		same(string(q.Result), string(e.Result)) && same(q.SessionID, e.SessionID) && same(q.RunID, e.RunID) &&
 		same(q.TraceID, e.TraceID) && same(q.SpanID, e.SpanID) &&
 		(q.Since.IsZero() || !e.Time.Before(q.Since)) && (q.Until.IsZero() || !e.Time.After(q.Until))
@@ -39,6 +39,7 @@ type plan struct {
 	since, until        int64
 	timed               bool
 	agent, user, action uint32
+	subject             uint32
 	result              uint8
 	session, run        uint32
 	trace, span         uint32
@@ -63,7 +64,7 @@ func (s *store) plan(q *Query) (plan, error) {
 	for _, f := range []struct {
 		want string
 		code *uint32
-	}{{q.AgentID, &p.agent}, {q.UserID, &p.user}, {q.Action, &p.action}} {
+	}{{q.AgentID, &p.agent}, {q.UserID, &p.user}, {q.Subject, &p.subject}, {q.Action, &p.action}} {
 		code, ok := x.terms[f.want]
 		*f.code = code
 		p.impossible = p.impossible || !ok
@@ -133,7 +134,7 @@ func (p *plan) matches(b *block, at int64) bool {
 	return (p.agent == 0 || b.agent[at] == p.agent) &&
 		(p.trace == 0 || b.trace[at] == p.trace) &&
 		(p.action == 0 || b.action[at] == p.action) &&
-		(p.user == 0 || b.user[at] == p.user) &&
+		(p.user == 0 || b.user[at] == p.user) && (p.subject == 0 || b.subject[at] == p.subject) &&
 		(p.result == 0 || b.result[at] == p.result) &&
 		(p.session == 0 || b.session[at] == p.session) &&
 		(p.run == 0 || b.run[at] == p.run) &&
