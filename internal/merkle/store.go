@@ -134,6 +134,20 @@ func (s *Store) subproof(old, lo, hi int64, whole bool) []Hash {
 	return append(s.subproof(old, mid, hi, false), s.span(lo, mid))
 }
 
+// Tile returns width hashes of a C2SP tile (c2sp.org/tlog-tiles): those of the
+// perfect subtrees of 256^level leaves from the one at index*256 on. A tile has
+// [TileWidth] hashes, a partial one, at the right edge, fewer, but at least one.
+func (s *Store) Tile(level int, index int64, width int) ([]Hash, error) {
+	if err := CheckTile(level, index, width, s.Size()); err != nil {
+		return nil, err
+	}
+	hashes := make([]Hash, width)
+	for i := range hashes {
+		hashes[i] = s.node(level*TileHeight, index*TileWidth+int64(i))
+	}
+	return hashes, nil
+}
+
 // span is the hash over leaves [lo, hi), where lo is a multiple of the largest
 // power of two that fits: it always is within the RFC's recursion.
 func (s *Store) span(lo, hi int64) Hash {
