@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,4 +125,82 @@ func ExampleAuditor_Record() {
 	// 0 1 <nil>
 	// <nil>
 	// 1 true <nil>
+}
+
+// Logs, spans and metrics of one's own stand beside those of the agent.
+func ExampleObserver_Logger() {
+	ctx := context.Background()
+	var lines strings.Builder
+	obs, err := kaizen.Start(ctx, kaizen.Config{LogWriter: &lines, SpoolDir: kaizen.NoSpool})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx = kaizen.WithRun(ctx, kaizen.Run{RunID: "run-1", AgentID: "helper", AgentName: "helper", SessionID: "s-1"})
+	run, ok := kaizen.RunFrom(ctx)
+	fmt.Println(run.SessionID, ok)
+
+	ctx, span := obs.Tracer().Start(ctx, "look up")
+	obs.Logger("shop").InfoContext(ctx, "found", "items", 3)
+	span.End()
+
+	recorder := httptest.NewRecorder()
+	obs.MetricsHandler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	fmt.Println(recorder.Code, obs.Health().AuditDropped, obs.Shutdown(context.Background()))
+	fmt.Println(strings.Contains(lines.String(), `"agent_id":"helper","session_id":"s-1","run_id":"run-1"`))
+	// Output:
+	// s-1 true
+	// 200 0 <nil>
+	// true
+}
+
+// A library that makes its own clients takes the observer from the context.
+func ExampleTransport() {
+	server := kaizentest.NewModelServer(kaizentest.Script{Reply: func(kaizentest.Request) kaizentest.Reply {
+		return kaizentest.Reply{Text: "hello", Usage: price.Usage{Input: 100, Output: 20}}
+	}})
+	defer server.Close()
+	obs, err := kaizen.Start(context.Background(), kaizen.Config{LogWriter: io.Discard, SpoolDir: kaizen.NoSpool})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer obs.Shutdown(context.Background())
+
+	client := &http.Client{Transport: kaizen.Transport(nil)} // observes nothing by itself
+	ctx := obs.Context(context.Background())
+	fmt.Println(kaizen.FromContext(ctx) == obs)
+	body := strings.NewReader(`{"model":"gpt-5-mini","messages":[{"role":"user","content":"hi"}]}`)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+"/v1/chat/completions", body)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	fmt.Println(err, resp.Body.Close())
+	calls, _ := obs.Metrics().Value("kaizen_model_calls_total", "agent", "", "provider", "openai", "model", "gpt-5-mini", "operation", "chat", "status", "ok")
+	fmt.Println(calls, "call")
+	// Output:
+	// true
+	// <nil> <nil>
+	// 1 call
+}
+
+// A program with a stack of its own gives the transport to its clients.
+func ExampleObserver_Transport() {
+	obs, err := kaizen.Start(context.Background(), kaizen.Config{LogWriter: io.Discard, SpoolDir: kaizen.NoSpool})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer obs.Shutdown(context.Background())
+	base := &http.Transport{MaxIdleConnsPerHost: 16}
+	client := &http.Client{Transport: obs.Transport(base)}
+	fmt.Println(client.Transport != http.RoundTripper(base))
+	// Output: true
 }

@@ -85,3 +85,8 @@ func ExampleNewElastic() {
 	// /logs-kaizen-default/_bulk application/x-ndjson
 	// <nil> 1
 }
+
+func ExampleLevelName() {
+	fmt.Println(agentlog.LevelName(slog.LevelWarn), agentlog.LevelName(slog.LevelError), agentlog.LevelName(agentlog.LevelCritical))
+	// Output: warning error critical
+}

@@ -192,3 +192,14 @@ func ExampleEncodeLine() {
 	fmt.Println(string(line), err)
 	// Output: {"id":"01HZY3V9T5XKQ2M4N6P8R0S1T2","time":"2026-03-09T14:05:06.000000000Z","agent_id":"planner","action":"run.start","result":"success","details":{"a":"x\ty","b":1.5}} <nil>
 }
+
+func ExampleDecodeLine() {
+	line := `{"id":"01HZY3V9T5XKQ2M4N6P8R0S1T2","time":"2026-03-09T14:05:06.000000000Z","agent_id":"planner","action":"run.start","result":"success","details":{}}`
+	e, err := audit.DecodeLine([]byte(line))
+	fmt.Println(e.AgentID, e.Action, e.Time.Format(time.TimeOnly), err)
+	_, err = audit.DecodeLine([]byte(line[:len(line)-1] + ` }`)) // another spelling
+	fmt.Println(err != nil)
+	// Output:
+	// planner run.start 14:05:06 <nil>
+	// true
+}

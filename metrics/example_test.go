@@ -72,3 +72,12 @@ func ExampleMetrics_Handler() {
 	// # TYPE kaizen_plans_total counter
 	// kaizen_plans_total{agent="planner",status="ok"} 1
 }
+
+func ExampleFamilies() {
+	for _, f := range metrics.Families() {
+		if f.Name == "kaizen_model_tokens_total" {
+			fmt.Println(f.Type, f.Labels)
+		}
+	}
+	// Output: counter [agent provider model kind]
+}

@@ -30,3 +30,12 @@ func ExampleRedactor_Attr() {
 	fmt.Println(r.Attr(slog.Group("login", slog.String("user", "ada"), slog.String("password", "hunter2"))))
 	// Output: login=[user=ada password=[REDACTED:field]]
 }
+
+func ExampleDetectors() {
+	for _, d := range redact.Detectors() {
+		if d == redact.Email {
+			fmt.Println(d, d.Marker())
+		}
+	}
+	// Output: email [REDACTED:email]
+}

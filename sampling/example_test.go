@@ -62,3 +62,8 @@ func ExampleFromEnv() {
 	fmt.Println(sampler.Description(), err)
 	// Output: AlwaysOffSampler <nil>
 }
+
+func ExampleDropReasons() {
+	fmt.Println(sampling.DropReasons())
+	// Output: [ratio max_traces max_spans max_bytes max_age flush late deadline stopped]
+}
