@@ -147,6 +147,15 @@ func (op *Op) ID() ID { return op.id }
 // Kind returns the kind of the operation.
 func (op *Op) Kind() Kind { return op.payload.Kind() }
 
+// In returns ctx with op as its innermost operation, for a part of op that runs
+// in a context of its own, such as a further attempt of a call.
+func (op *Op) In(ctx context.Context) context.Context {
+	if op.reg == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, opKey{}, op)
+}
+
 // Update lets f change the operation's payload, alone. After the end it has no
 // effect on what was recorded.
 func (op *Op) Update(f func(Payload)) {
@@ -157,15 +166,23 @@ func (op *Op) Update(f func(Payload)) {
 
 // End announces that the operation ended with err, nil for success. Only the
 // first call has an effect, so a deferred one may follow an explicit one.
-func (op *Op) End(err error) {
+func (op *Op) End(err error) { op.EndAt(err, time.Time{}) }
+
+// EndAt is [Op.End] for an operation that was over before anybody could know
+// it: a call whose last attempt had failed at that time, when no other followed.
+// The zero time is now.
+func (op *Op) EndAt(err error, at time.Time) {
 	if op.ended.Swap(true) || op.reg == nil {
 		return
+	}
+	if at.IsZero() {
+		at = time.Now()
 	}
 	wanted := op.reg.wanted(op.payload.Kind(), End)
 	if op.reg.cfg.Recorder == nil && !wanted {
 		return
 	}
-	e := op.event(End, time.Now())
+	e := op.event(End, at)
 	e.Status, e.Err = StatusOf(err), err
 	op.mu.Lock()
 	if rec := op.reg.cfg.Recorder; rec != nil {
