@@ -1,7 +1,8 @@
-// Package openai is a model of an [agent.Agent] over the official OpenAI SDK,
-// by the chat completions API. Servers that speak the same API work as well.
+// Package openai has models of an [agent.Agent] over the official OpenAI SDK: by
+// the chat completions API, which many servers speak, and by the Responses API.
 //
 //	model := openai.New(openai.Config{Model: "gpt-5-mini"}) // key from OPENAI_API_KEY
+//	model := openai.NewResponses(openai.Config{Model: "gpt-5-mini"})
 package openai
 
 import (
@@ -21,7 +22,7 @@ import (
 	"github.com/kaizen-go/kaizen/price"
 )
 
-// Config describes a [Model]. Only Model is needed.
+// Config describes a [Model] or [Responses]. Only Model is needed.
 type Config struct {
 	// Model is the model's name, such as "gpt-5-mini".
 	Model string
@@ -36,7 +37,8 @@ type Config struct {
 	Options []option.RequestOption
 }
 
-// Model is an [agent.Streamer]. It keeps no state between calls.
+// Model is an [agent.Streamer] over chat completions. It keeps no state between
+// calls.
 type Model struct {
 	name   string
 	client sdk.Client
@@ -45,7 +47,9 @@ type Model struct {
 var _ agent.Streamer = (*Model)(nil)
 
 // New returns a model. It does no I/O.
-func New(cfg Config) *Model {
+func New(cfg Config) *Model { return &Model{cfg.Model, newClient(cfg)} }
+
+func newClient(cfg Config) sdk.Client {
 	client := http.Client{}
 	if cfg.HTTPClient != nil {
 		client = *cfg.HTTPClient
@@ -58,7 +62,7 @@ func New(cfg Config) *Model {
 	if cfg.BaseURL != "" {
 		opts = append(opts, option.WithBaseURL(cfg.BaseURL))
 	}
-	return &Model{cfg.Model, sdk.NewClient(append(opts, cfg.Options...)...)}
+	return sdk.NewClient(append(opts, cfg.Options...)...)
 }
 
 // Info implements [agent.Model].
