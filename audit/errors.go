@@ -27,6 +27,9 @@ var (
 	ErrUnconfirmed = errors.New("outcome unknown")
 	// ErrNotFound means that the ledger has no entry at that index.
 	ErrNotFound = errors.New("no such entry")
+	// ErrPruned means that retention removed the entry at that index. Its hash
+	// is still there, and so are the proofs of others.
+	ErrPruned = errors.New("entry was removed by retention")
 )
 
 // EntryError says which field of an entry cannot be recorded, and why. An

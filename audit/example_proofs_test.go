@@ -1,0 +1,87 @@
+package audit_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	"github.com/kaizen-go/kaizen/audit"
+)
+
+// exampleLedger is a ledger of two entries in a temporary directory.
+func exampleLedger() (l *audit.Ledger, receipts []audit.Receipt, remove func()) {
+	dir, err := os.MkdirTemp("", "ledger")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if l, err = audit.Open(filepath.Join(dir, "audit"), audit.Config{Origin: "example.org/ledger"}); err != nil {
+		log.Fatal(err)
+	}
+	for _, action := range []string{"run.start", "tool.execute"} {
+		e := audit.Entry{AgentID: "planner", Action: action, Result: audit.Success, Details: map[string]any{}}
+		r, err := l.Append(context.Background(), e)
+		if err != nil {
+			log.Fatal(err)
+		}
+		receipts = append(receipts, r)
+	}
+	return l, receipts, func() {
+		if err := l.Close(); err != nil {
+			log.Fatal(err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// An auditor who kept an earlier receipt has it proven that nothing before it
+// was changed since. The proof is a file that needs nothing but the key.
+func ExampleLedger_ProveConsistency() {
+	l, receipts, remove := exampleLedger()
+	defer remove()
+	proof, err := l.ProveConsistency([]byte(receipts[0].Checkpoint.Note))
+	if err != nil {
+		log.Fatal(err)
+	}
+	file := proof.Marshal()
+
+	read, err := audit.ParseConsistencyProof(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	from, to, err := read.Check(l.VerifierKey())
+	fmt.Printf("%d entries grew to %d: %v\n", from.Size, to.Size, err)
+	// Output: 1 entries grew to 2: <nil>
+}
+
+func ExampleParseCheckpoint() {
+	l, receipts, remove := exampleLedger()
+	defer remove()
+	c, err := audit.ParseCheckpoint([]byte(receipts[1].Checkpoint.Note), l.VerifierKey())
+	fmt.Println(c.Size, c.Root == l.Checkpoint().Root, err)
+	// Output: 2 true <nil>
+}
+
+// Bundles and tiles are what programs for C2SP logs read.
+func ExampleSplitBundle() {
+	l, _, remove := exampleLedger()
+	defer remove()
+	bundle, err := l.Bundle(context.Background(), 0, 2)
+	if err != nil {
+		log.Fatal(err)
+	}
+	lines, err := audit.SplitBundle(bundle)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, line := range lines {
+		e, err := audit.DecodeLine(line)
+		fmt.Println(e.Action, err)
+	}
+	// Output:
+	// run.start <nil>
+	// tool.execute <nil>
+}
