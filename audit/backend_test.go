@@ -1,0 +1,151 @@
+package audit
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// pair opens two ledgers with one key: the second is empty.
+func pair(t *testing.T) (src, dst *Ledger) {
+	t.Helper()
+	root := t.TempDir()
+	open := func(name string) *Ledger {
+		l, err := Open(filepath.Join(root, name, "audit"), Config{Origin: "example.org/copy", KeyDir: filepath.Join(root, name+"-keys")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return l
+	}
+	src = open("src")
+	key, err := os.ReadFile(filepath.Join(root, "src-keys", "audit.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "dst-keys"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "dst-keys", "audit.key"), key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return src, open("dst")
+}
+
+func fill(t *testing.T, l *Ledger, n int) {
+	t.Helper()
+	for i := range n {
+		e := Entry{AgentID: "a", Action: "tool.execute", Result: Success, Details: map[string]any{"n": i}, UserID: "u"}
+		if _, err := l.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestCopyKeepsProofs(t *testing.T) {
+	src, dst := pair(t)
+	fill(t, src, 300)
+	old, err := src.Proof(17)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last int64
+	progress := func(done, total int64) {
+		if last = done; total != 300 {
+			t.Errorf("progress of %d entries, want 300", total)
+		}
+	}
+	if err := Copy(t.Context(), dst, src, progress); err != nil {
+		t.Fatal(err)
+	}
+	if last != 300 {
+		t.Errorf("progress ended at %d, want 300", last)
+	}
+	if err := old.Check(dst.VerifierKey()); err != nil {
+		t.Error(err)
+	}
+	if a, b := src.Checkpoint(), dst.Checkpoint(); a.Size != b.Size || a.Root != b.Root {
+		t.Errorf("copy has %d entries with root %x, want %d, %x", b.Size, b.Root, a.Size, a.Root)
+	}
+	for i := range int64(300) {
+		a, errA := src.Get(t.Context(), i)
+		b, errB := dst.Get(t.Context(), i)
+		if errA != nil || errB != nil || a.ID != b.ID || a.Index != b.Index {
+			t.Fatalf("entry %d is %v (%v), want %v (%v)", i, b, errB, a, errA)
+		}
+	}
+	// A second copy writes nothing; one after more entries takes the rest.
+	if err := Copy(t.Context(), dst, src, nil); err != nil || dst.Size() != 300 {
+		t.Errorf("second copy: %v, %d entries", err, dst.Size())
+	}
+	fill(t, src, 10)
+	if err := Copy(t.Context(), dst, src, nil); err != nil || dst.Size() != 310 {
+		t.Errorf("copy of the rest: %v, %d entries, want 310", err, dst.Size())
+	}
+}
+
+func TestCopyRefuses(t *testing.T) {
+	src, dst := pair(t)
+	fill(t, src, 5)
+	fill(t, dst, 3)
+	err := Copy(t.Context(), dst, src, nil)
+	if _, ok := errors.AsType[*TamperError](err); !ok {
+		t.Errorf("copy over other entries: %v, want a *TamperError", err)
+	}
+	if dst.Size() != 3 {
+		t.Errorf("a refused copy wrote: %d entries, want 3", dst.Size())
+	}
+	fill(t, dst, 9)
+	if _, ok := errors.AsType[*TamperError](Copy(t.Context(), dst, src, nil)); !ok {
+		t.Errorf("copy to a longer ledger is not refused")
+	}
+	other, err := Open(filepath.Join(t.TempDir(), "audit"), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := Copy(t.Context(), other, src, nil); err == nil || other.Size() != 0 {
+		t.Errorf("copy to a ledger with another key: %v, %d entries", err, other.Size())
+	}
+}
+
+// TestImportAsStored imports what no caller may append: the ledger's own
+// entries, and ones whose personal fields are encrypted already.
+func TestImportAsStored(t *testing.T) {
+	_, dst := pair(t)
+	var lines [][]byte
+	for i, e := range []Entry{
+		{AgentID: "kaizen", Action: "ledger.erasure", Result: Success},
+		{AgentID: "a", Action: "x", Result: Success, Subject: "token", UserID: "token", Details: map[string]any{"k": map[string]any{"enc": "1"}}},
+	} {
+		e.ID, e.Time = newID(), minTime.Add(1)
+		line, err := EncodeLine(nil, e)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		lines = append(lines, line)
+	}
+	if err := dst.Import(t.Context(), 1, lines); !errors.Is(err, ErrPosition) {
+		t.Errorf("import with a gap: %v, want ErrPosition", err)
+	}
+	if err := dst.Import(t.Context(), 0, lines); err != nil {
+		t.Fatal(err)
+	}
+	i := 0
+	for line, err := range dst.Lines(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(line) != string(lines[i]) {
+			t.Errorf("line %d is %s, want %s", i, line, lines[i])
+		}
+		i++
+	}
+	if i != len(lines) {
+		t.Errorf("%d lines, want %d", i, len(lines))
+	}
+	if err := dst.Import(t.Context(), 2, [][]byte{[]byte(`{}`)}); err == nil {
+		t.Error("import took a line that is not canonical")
+	}
+}
