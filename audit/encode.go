@@ -32,6 +32,15 @@ var (
 // full, other numbers in the shortest form of RFC 8785 (ECMAScript). Times are
 // RFC 3339 in UTC with nine decimals.
 func EncodeLine(dst []byte, e Entry) ([]byte, error) {
+	if e.Withheld != (Withheld{}) {
+		return dst, &EntryError{Field: e.Withheld.field(), Reason: "withheld when the entry was read: it cannot be recorded"}
+	}
+	return appendEntry(dst, &e)
+}
+
+// appendEntry is EncodeLine for entries whose user may be withheld, which no
+// stored line has.
+func appendEntry(dst []byte, e *Entry) ([]byte, error) {
 	if err := e.check(); err != nil {
 		return dst, err
 	}
@@ -50,6 +59,9 @@ func EncodeLine(dst []byte, e Entry) ([]byte, error) {
 		return dst, inField("details", err)
 	}
 	b = appendField(b, `,"user_id":`, e.UserID)
+	if e.Withheld.UserID != Shown {
+		b = append(append(b, `,"user_id":`...), e.Withheld.UserID.mark()...)
+	}
 	b = appendField(b, `,"subject":`, e.Subject)
 	b = appendField(b, `,"session_id":`, e.SessionID)
 	b = appendField(b, `,"run_id":`, e.RunID)

@@ -56,7 +56,10 @@ type Entry struct {
 	// UserID, SessionID and RunID say for whom, in which conversation, and in
 	// which run. Empty if unknown.
 	UserID, SessionID, RunID string
-	// Subject is whose personal data the entry holds. Empty if nobody's.
+	// Subject is whose personal data the entry holds: details, metadata and the
+	// names of subject and user are then encrypted, see [Ledger.Erase]. Empty if
+	// nobody's. In an entry that was read it may be a token, if the name is not
+	// known any more.
 	Subject string
 	// TraceID and SpanID are W3C ids in lower-case hex, 32 and 16 digits.
 	TraceID, SpanID string
@@ -66,16 +69,22 @@ type Entry struct {
 	Severity string
 	// Metadata is what the caller's system wants to keep beside the details.
 	Metadata map[string]any
+	// Withheld says which fields of an entry that was read could not be shown.
+	// An entry with such fields cannot be appended.
+	Withheld Withheld
 }
 
-// MarshalJSON gives the printed form: the stored line with "index" before it.
-// Errors are [*EntryError].
+// MarshalJSON gives the printed form: the line with "index" before it. A field
+// that is withheld prints as {"erased":true} or {"encrypted":true}; in details
+// and metadata that mark stands beside the keys that are shown. Errors are
+// [*EntryError].
 func (e Entry) MarshalJSON() ([]byte, error) {
 	b := append(make([]byte, 0, 640), `{"index":`...)
 	b = strconv.AppendInt(b, e.Index, 10)
 	b = append(b, ',')
 	at := len(b)
-	b, err := EncodeLine(b, e)
+	e.mark()
+	b, err := appendEntry(b, &e)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +102,7 @@ func (e *Entry) UnmarshalJSON(b []byte) error {
 	if !ok {
 		return &EntryError{Field: "entry", Reason: "not a JSON object"}
 	}
+	withheld := takeUserMark(obj)
 	out, err := entryOf(obj)
 	if err != nil {
 		return err
@@ -100,6 +110,8 @@ func (e *Entry) UnmarshalJSON(b []byte) error {
 	if _, err := EncodeLine(nil, out); err != nil {
 		return err
 	}
+	out.Withheld.UserID = withheld
+	out.takeMarks()
 	*e = out
 	return nil
 }

@@ -22,6 +22,9 @@ type Query struct {
 	// After continues an answer: the Index of the last entry seen, plus one.
 	// If zero, the answer begins at the beginning.
 	After int64
+	// Stored yields entries as their lines have them: what is encrypted stays
+	// so, and subjects and users are tokens. [EncodeLine] makes the line of one.
+	Stored bool
 }
 
 // match reports whether e is what q asks for.
