@@ -86,6 +86,8 @@ ago, such as 24h or 7d.`,
 		newTrace(),
 		newCost(),
 		newLogs(),
+		newCerts(),
+		newSecrets(),
 		newVersion(),
 	)
 	return root, began
