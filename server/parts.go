@@ -17,6 +17,7 @@ import (
 	"github.com/kaizen-go/kaizen/server/internal/jaeger"
 	"github.com/kaizen-go/kaizen/server/internal/prom"
 	"github.com/kaizen-go/kaizen/server/internal/store"
+	"github.com/kaizen-go/kaizen/server/internal/tlog"
 	"github.com/kaizen-go/kaizen/server/internal/ui"
 )
 
@@ -41,7 +42,7 @@ type parts struct {
 	deriver *derive.Deriver
 	ingest  *ingest.Server
 
-	api, jaeger, ui http.Handler
+	api, jaeger, log, ui http.Handler
 
 	// These are set by the first append that found ledger or log broken.
 	ledgerFailed, telemetryFailed failure
@@ -66,6 +67,7 @@ func (s *Server) openParts(context.Context) error {
 		Logger:       s.logger,
 	})
 	p.jaeger = jaeger.New(jaegerSource{p.store}, jaeger.Config{Logger: s.logger})
+	p.log = tlog.New(tlog.Config{Ledger: p.ledger, Private: s.guard.Keyed(), Logger: s.logger})
 	p.ui = ui.Handler()
 	p.api = api.New(api.Config{
 		Store:      p.store,
