@@ -44,20 +44,29 @@ type signer struct {
 	macKey []byte  // for ring frames, derived from key
 }
 
-// checkpoint signs the tree of size entries with that root.
+// checkpoint signs the tree of size entries with that root. It allocates no
+// more than the note.
 func (s *signer) checkpoint(size int64, root [32]byte) Checkpoint {
-	text := checkpointText(s.origin, size, root)
-	sig := append(s.hash[:len(s.hash):len(s.hash)], ed25519.Sign(s.key, []byte(text))...)
-	return Checkpoint{Size: size, Root: root, Note: text + "\n" + sigLine(s.origin, sig)}
+	var buf [1024]byte
+	b := appendCheckpointText(buf[:0], s.origin, size, root)
+	sig := ed25519.Sign(s.key, b)
+	var raw [4 + ed25519.SignatureSize]byte
+	copy(raw[:], s.hash[:])
+	copy(raw[4:], sig)
+	b = append(append(append(append(b, '\n'), sigPrefix...), s.origin...), ' ')
+	b = append(base64.StdEncoding.AppendEncode(b, raw[:]), '\n')
+	return Checkpoint{Size: size, Root: root, Note: string(b)}
 }
 
 // checkpointText is the body of a C2SP checkpoint, without extension lines.
 func checkpointText(origin string, size int64, root [32]byte) string {
-	b := make([]byte, 0, len(origin)+80)
+	return string(appendCheckpointText(nil, origin, size, root))
+}
+
+func appendCheckpointText(b []byte, origin string, size int64, root [32]byte) []byte {
 	b = append(append(b, origin...), '\n')
 	b = append(strconv.AppendInt(b, size, 10), '\n')
-	b = append(base64.StdEncoding.AppendEncode(b, root[:]), '\n')
-	return string(b)
+	return append(base64.StdEncoding.AppendEncode(b, root[:]), '\n')
 }
 
 func sigLine(name string, sig []byte) string {

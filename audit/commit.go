@@ -2,115 +2,73 @@ package audit
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/oklog/ulid/v2"
+
+	"github.com/kaizen-go/kaizen/internal/durable"
 )
 
-// run is the committer: the one goroutine that gives entries their place. It
-// ends when the queue is closed and empty.
-func (l *Ledger) run() {
-	for {
-		writes, open := l.queue.take(l.cfg.SyncDelay)
-		if !open {
-			return
+// committer gives entries their place. It belongs to whoever has the turn: a
+// caller that found nobody at it, or the goroutine that runs work.
+type committer struct {
+	head   Checkpoint // covers the entries that have their place
+	writes [2][]*write
+	groups [2]group // one is written to the segment while the other is filled
+	at     int      // which of them is next
+	fresh  map[ulid.ULID]int
+}
+
+// work takes the turn whenever it is handed over, and ends when the queue is
+// closed and empty.
+func (l *Ledger) work() {
+	for range l.queue.wake {
+		for {
+			if l.cfg.SyncDelay > 0 {
+				time.Sleep(l.cfg.SyncDelay)
+			}
+			l.turn()
+			if idle, done := l.queue.idle(); done {
+				return
+			} else if idle {
+				break
+			}
 		}
-		l.handle(writes)
 	}
 }
 
-// handle takes one group of writes from the queue to the receipts.
-func (l *Ledger) handle(writes []*write) {
+// turn takes one group of writes from the queue to the receipts. The caller
+// has the turn.
+func (l *Ledger) turn() {
+	c := &l.committer
+	l.queue.settle()
+	// What was here two turns ago is written: this turn's predecessor had to
+	// wait for that before it could answer.
+	c.at ^= 1
+	writes := l.queue.take(c.writes[c.at][:0])
+	c.writes[c.at] = writes
+	if len(writes) == 0 {
+		return
+	}
 	if err := l.failed(); err != nil {
 		l.refuse(writes, err)
 		return
 	}
-	g := l.sequence(writes)
-	head := l.store.checkpoint()
+	g := &c.groups[c.at]
+	l.sequence(g, writes)
 	if g.len() > 0 {
-		var err error
-		if head, err = l.commit(g); err != nil {
+		head, err := l.commit(g)
+		if err != nil {
 			l.refuse(writes, fmt.Errorf("%w: %w", ErrUnconfirmed, l.fail(err)))
 			return
 		}
+		c.head = head
 	}
-	if err := l.release(writes, g, head); err != nil {
-		// The entries are durable in the ring, where the next Open finds them.
-		_ = l.fail(fmt.Errorf("write segment: %w", err))
-	}
-}
-
-// release answers the callers and then writes the lines to their segment. The
-// lock is taken before the receipts go out and held until the lines are there:
-// whoever has a receipt finds the entry.
-func (l *Ledger) release(writes []*write, g *group, head Checkpoint) error {
+	// Locked from before the answers until the lines are written: whoever has
+	// a receipt finds the entry.
 	l.store.mu.Lock()
-	defer l.store.mu.Unlock()
-	answer(writes, head)
-	if g.len() == 0 {
-		return nil
-	}
-	return l.store.apply(g, head)
-}
-
-// sequence gives each new entry the next index, and entries whose id is known
-// the receipt of the first. It returns the new ones.
-func (l *Ledger) sequence(writes []*write) *group {
-	g := &group{base: l.tree.Size()}
-	if len(writes) == 1 && len(writes[0].ends) == 1 {
-		// One entry is the common case at low load: nothing is copied.
-		w := writes[0]
-		if w.receipts = []Receipt{l.known(w, 0, nil)}; !w.receipts[0].Duplicate {
-			w.receipts[0].Index = g.base
-			g.buf, g.ends, g.leaves, g.entries = w.buf, w.ends, w.leaves, []*Entry{&w.entries[0]}
-		}
-		return g
-	}
-	fresh := make(map[ulid.ULID]int) // position in g of ids that are new here
-	for _, w := range writes {
-		w.receipts = make([]Receipt, len(w.ends))
-		for i := range w.ends {
-			r := l.known(w, i, func(id ulid.ULID) (int64, [32]byte, bool) {
-				at, ok := fresh[id]
-				if !ok {
-					return 0, [32]byte{}, false
-				}
-				return g.base + int64(at), g.leaves[at], true
-			})
-			if !r.Duplicate {
-				r.Index = g.base + int64(g.len())
-				fresh[w.ids[i]] = g.len()
-				g.add(w, i)
-			}
-			w.receipts[i] = r
-		}
-	}
-	return g
-}
-
-// known is the receipt of the i-th entry of w: complete if the ledger, or the
-// group so far, has its id already. Only the committer changes the index, so
-// it may look without the lock.
-func (l *Ledger) known(w *write, i int, inGroup func(ulid.ULID) (int64, [32]byte, bool)) Receipt {
-	r := Receipt{ID: w.entries[i].ID, LeafHash: w.leaves[i]}
-	if at, ok := l.store.idx.lookup(w.ids[i]); ok {
-		r.Index, r.LeafHash, r.Duplicate = at, l.store.tree.Leaf(at), true
-	} else if inGroup != nil {
-		if at, leaf, ok := inGroup(w.ids[i]); ok {
-			r.Index, r.LeafHash, r.Duplicate = at, leaf, true
-		}
-	}
-	return r
-}
-
-func (g *group) add(w *write, i int) {
-	start := 0
-	if i > 0 {
-		start = w.ends[i-1]
-	}
-	g.buf = append(g.buf, w.buf[start:w.ends[i]]...)
-	g.ends = append(g.ends, len(g.buf))
-	g.leaves = append(g.leaves, w.leaves[i])
-	g.entries = append(g.entries, &w.entries[i])
+	answer(writes, c.head)
+	l.scribe.jobs <- job{g: g, head: c.head, done: writes}
 }
 
 // commit makes g durable and returns the signed checkpoint that covers it. It
@@ -126,15 +84,11 @@ func (l *Ledger) commit(g *group) (Checkpoint, error) {
 			return Checkpoint{}, err
 		}
 	}
-	if err := l.ring.write(pos, g, l.tree.Root(), l.keeper.durableTo()); err != nil {
-		return Checkpoint{}, fmt.Errorf("write ring: %w", err)
-	}
-	signed := make(chan Checkpoint, 1)
-	go func() { signed <- l.extend(g) }()
-	err := l.ring.file.Sync()
-	head := <-signed
+	l.scribe.jobs <- job{g: g}
+	err := l.ring.write(pos, g, l.committer.head.Root, l.keeper.durableTo())
+	head := <-l.scribe.heads
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("sync ring: %w", err)
+		return Checkpoint{}, fmt.Errorf("write ring: %w", err)
 	}
 	if opens && l.ring.lsn > 1 {
 		l.keeper.wake() // the section before is complete: have it synced
@@ -142,20 +96,12 @@ func (l *Ledger) commit(g *group) (Checkpoint, error) {
 	return head, nil
 }
 
-// extend adds the leaves of g to the tree and signs its new root.
-func (l *Ledger) extend(g *group) Checkpoint {
-	for i := range g.leaves {
-		l.tree.Append(g.leaves[i])
-	}
-	return l.signer.checkpoint(l.tree.Size(), l.tree.Root())
-}
-
 func answer(writes []*write, head Checkpoint) {
 	for _, w := range writes {
 		for i := range w.receipts {
 			w.receipts[i].Checkpoint = head
 		}
-		close(w.done)
+		w.finish()
 	}
 }
 
@@ -165,6 +111,89 @@ func (l *Ledger) refuse(writes []*write, err error) {
 			l.asyncFailed.Add(int64(len(w.ends)))
 		}
 		w.err = err
-		close(w.done)
+		w.finish()
+		w.release(1)
 	}
+}
+
+// sequence gives each new entry the next index, and entries whose id is known
+// the receipt of the first. It fills g with the new ones.
+func (l *Ledger) sequence(g *group, writes []*write) {
+	g.reset(l.committer.head.Size, writes)
+	for _, w := range writes {
+		if w.named {
+			l.deduplicate(g, writes)
+			return
+		}
+	}
+	for _, w := range writes {
+		at := int64(g.len()) + g.base
+		for i := range w.ends {
+			w.receipts = append(w.receipts, Receipt{ID: w.entries[i].ID, LeafHash: w.leaves[i], Index: at + int64(i)})
+		}
+		g.addAll(w)
+	}
+}
+
+// deduplicate is sequence for writes with ids of the callers' own, any of
+// which may be in the ledger already, or twice among them.
+func (l *Ledger) deduplicate(g *group, writes []*write) {
+	fresh := l.committer.fresh // position in g of ids that are new here
+	clear(fresh)
+	l.store.mu.RLock() // waits until the group before is in the index
+	defer l.store.mu.RUnlock()
+	for _, w := range writes {
+		for i, id := range w.ids {
+			r := Receipt{ID: w.entries[i].ID, LeafHash: w.leaves[i], Index: g.base + int64(g.len())}
+			if at, ok := fresh[id]; ok {
+				r.Index, r.LeafHash, r.Duplicate = g.base+int64(at), g.leaves[at], true
+			} else if at, leaf, ok := l.store.lookup(id); ok {
+				r.Index, r.LeafHash, r.Duplicate = at, leaf, true
+			} else {
+				fresh[id] = g.len()
+				g.add(w, i)
+			}
+			w.receipts = append(w.receipts, r)
+		}
+	}
+}
+
+// reset empties g for entries from base on, and makes room for those of
+// writes. Its memory is used again.
+func (g *group) reset(base int64, writes []*write) {
+	n := 0
+	for _, w := range writes {
+		n += len(w.buf)
+	}
+	if int64(len(g.frame)) < frameSize(n) {
+		g.frame = durable.AlignedBuffer(int(frameSize(n)))
+	}
+	clear(g.entries)
+	*g = group{
+		base: base, frame: g.frame, buf: g.frame[frameHeaderLen:frameHeaderLen],
+		ends: g.ends[:0], leaves: g.leaves[:0], entries: g.entries[:0],
+	}
+}
+
+// addAll adds the entries of w.
+func (g *group) addAll(w *write) {
+	start := len(g.buf)
+	g.buf = append(g.buf, w.buf...)
+	for i, end := range w.ends {
+		g.ends = append(g.ends, start+end)
+		g.entries = append(g.entries, &w.entries[i])
+	}
+	g.leaves = append(g.leaves, w.leaves...)
+}
+
+// add adds the i-th entry of w.
+func (g *group) add(w *write, i int) {
+	start := 0
+	if i > 0 {
+		start = w.ends[i-1]
+	}
+	g.buf = append(g.buf, w.buf[start:w.ends[i]]...)
+	g.ends = append(g.ends, len(g.buf))
+	g.leaves = append(g.leaves, w.leaves[i])
+	g.entries = append(g.entries, &w.entries[i])
 }

@@ -31,11 +31,13 @@ var (
 // are sorted and strings escaped as RFC 8785 says. Integers are written in
 // full, other numbers in the shortest form of RFC 8785 (ECMAScript). Times are
 // RFC 3339 in UTC with nine decimals.
-func EncodeLine(dst []byte, e Entry) ([]byte, error) {
+func EncodeLine(dst []byte, e Entry) ([]byte, error) { return encodeLine(dst, &e) }
+
+func encodeLine(dst []byte, e *Entry) ([]byte, error) {
 	if e.Withheld != (Withheld{}) {
 		return dst, &EntryError{Field: e.Withheld.field(), Reason: "withheld when the entry was read: it cannot be recorded"}
 	}
-	return appendEntry(dst, &e)
+	return appendEntry(dst, e)
 }
 
 // appendEntry is EncodeLine for entries whose user may be withheld, which no

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io/fs"
 	"path/filepath"
@@ -78,16 +79,26 @@ func (h *frameHeader) put(b []byte, mac [32]byte) {
 	binary.LittleEndian.PutUint32(b[8:], checksum(b[12:]))
 }
 
-// frameMAC shows who wrote the frame. It binds the lines through their hashes,
-// and all earlier entries through the root in the header.
-func frameMAC(key []byte, h *frameHeader, leaves [][32]byte) (mac [32]byte) {
-	m := hmac.New(sha256.New, key)
+// frameMACer shows who wrote a frame. Its MAC binds the lines through their
+// hashes, and all earlier entries through the root in the header. It is for
+// one goroutine.
+type frameMACer struct {
+	hash hash.Hash
+	buf  []byte
+}
+
+func newFrameMACer(key []byte) *frameMACer { return &frameMACer{hash: hmac.New(sha256.New, key)} }
+
+func (m *frameMACer) of(h *frameHeader, leaves [][32]byte) (mac [32]byte) {
 	fields := h.fields()
-	m.Write(fields[:])
+	m.buf = append(m.buf[:0], fields[:]...)
 	for i := range leaves {
-		m.Write(leaves[i][:])
+		m.buf = append(m.buf, leaves[i][:]...)
 	}
-	m.Sum(mac[:0])
+	m.hash.Reset()
+	m.hash.Write(m.buf)
+	m.buf = m.hash.Sum(m.buf[:0])
+	copy(mac[:], m.buf)
 	return mac
 }
 
@@ -205,6 +216,7 @@ func parseRing(b, macKey []byte) (chain, error) {
 		return c, err
 	}
 	var found []frame
+	mac := newFrameMACer(macKey)
 	for pos := ringAlign; pos < len(b); {
 		f, ok := parseFrame(b[pos:])
 		if !ok || f.generation != c.generation {
@@ -212,7 +224,7 @@ func parseRing(b, macKey []byte) (chain, error) {
 			continue
 		}
 		if macKey != nil {
-			want := frameMAC(macKey, &f.frameHeader, f.leaves)
+			want := mac.of(&f.frameHeader, f.leaves)
 			if !hmac.Equal(want[:], f.mac[:]) {
 				return c, ringDamage(f.group.base, "frame was not written with the ledger's key")
 			}

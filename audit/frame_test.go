@@ -242,7 +242,7 @@ func TestCrashedSegmentFlips(t *testing.T) {
 func FuzzFrame(f *testing.F) {
 	g := group{base: 5}
 	for i := range 2 {
-		w, err := newWrite([]Entry{numbered(i)})
+		w, err := encoded(numbered(i))
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -250,7 +250,7 @@ func FuzzFrame(f *testing.F) {
 	}
 	h := frameHeader{count: 2, generation: 3, lsn: 4, base: 5, durable: 5, length: uint32(len(g.buf)), root: [32]byte{1}}
 	b := append(make([]byte, frameHeaderLen), g.buf...)
-	h.put(b, frameMAC([]byte("key"), &h, g.leaves))
+	h.put(b, newFrameMACer([]byte("key")).of(&h, g.leaves))
 	f.Add(b)
 	f.Add(append(b, 0, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"github.com/kaizen-go/kaizen/internal/durable"
 	"github.com/kaizen-go/kaizen/internal/merkle"
 )
@@ -82,15 +80,18 @@ type Ledger struct {
 	store  *store
 	queue  *queue
 
-	// Owned by the committer (commit.go).
-	ring *ring
+	// Owned by whoever has the turn (commit.go).
+	ring      *ring
+	committer committer
+	// Owned by the scribe's goroutine, and by Open before it runs.
 	tree merkle.Tree
 
+	scribe *scribe
 	keeper *keeper
 	// failure is set once, by the first write or sync that failed.
 	failure     atomic.Pointer[error]
 	asyncFailed atomic.Int64
-	committed   sync.WaitGroup // the committer
+	committed   sync.WaitGroup // the committer's goroutine
 	closeOnce   sync.Once
 	closeErr    error
 }
@@ -125,7 +126,8 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: open %s: %w", dir, err)
 	}
-	l.committed.Go(l.run)
+	go l.scribe.run()
+	l.committed.Go(l.work)
 	l.keeper.start()
 	return l, nil
 }
@@ -141,11 +143,14 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 // or the disk failed, while the entry was being written. Ctx bounds the
 // waiting alone: an entry that was queued is written even when ctx has ended.
 func (l *Ledger) Append(ctx context.Context, e Entry) (Receipt, error) {
-	receipts, err := l.AppendBatch(ctx, []Entry{e})
-	if err != nil {
+	w := takeWrite()
+	entries := [1]Entry{e}
+	if err := l.append(ctx, w, entries[:]); err != nil {
 		return Receipt{}, err
 	}
-	return receipts[0], nil
+	r := w.receipts[0]
+	w.release(1)
+	return r, nil
 }
 
 // AppendBatch records entries as [Ledger.Append] does, together: in this
@@ -155,27 +160,61 @@ func (l *Ledger) AppendBatch(ctx context.Context, entries []Entry) ([]Receipt, e
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	w, err := newWrite(entries)
-	if err != nil {
+	w := takeWrite()
+	w.receipts = make([]Receipt, 0, len(entries))
+	if err := l.append(ctx, w, entries); err != nil {
 		return nil, err
 	}
-	if err := l.queue.put(ctx, w); err != nil {
-		return nil, fmt.Errorf("audit: append: %w", err)
-	}
-	if err := w.await(ctx); err != nil {
-		return nil, fmt.Errorf("audit: append: %w", err)
-	}
-	return w.receipts, nil
+	receipts := w.receipts
+	w.receipts = nil // the caller's now
+	w.release(1)
+	return receipts, nil
 }
 
-// await waits for the committer's answer.
-func (w *write) await(ctx context.Context) error {
-	select {
-	case <-w.done: // closed after the sync, see commit
-		return w.err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrUnconfirmed, context.Cause(ctx))
+// append records entries as w, whose receipts it leaves to be read if it
+// returns nil; otherwise it has let go of w.
+func (l *Ledger) append(ctx context.Context, w *write, entries []Entry) error {
+	if err := w.encode(entries); err != nil {
+		w.release(2)
+		return err
 	}
+	if err := l.submit(ctx, w); err != nil {
+		return fmt.Errorf("audit: append: %w", err)
+	}
+	return nil
+}
+
+// submit queues w and waits until it is done. On an error it has let go of w.
+func (l *Ledger) submit(ctx context.Context, w *write) error {
+	lead, err := l.queue.put(ctx, w)
+	if err != nil {
+		w.release(2)
+		return err
+	}
+	if lead {
+		l.lead()
+	}
+	select {
+	case <-w.done: // it is durable, see commit
+		err = w.err
+	case <-ctx.Done():
+		err = fmt.Errorf("%w: %w", ErrUnconfirmed, context.Cause(ctx))
+	}
+	if err != nil {
+		w.release(1)
+	}
+	return err
+}
+
+// lead is for a caller that got the turn with its write. It commits itself,
+// which spares handing over to the committer's goroutine and back.
+func (l *Ledger) lead() {
+	if l.cfg.SyncDelay > 0 {
+		l.queue.wake <- struct{}{}
+		return
+	}
+	l.turn()
+	l.queue.pass()
 }
 
 // AppendAsync queues e and returns. It promises no more than that the entry
@@ -185,14 +224,20 @@ func (w *write) await(ctx context.Context) error {
 // [Stats].AsyncFailed. Errors are those of [Ledger.Append], and [ErrFull] if
 // the queue has no room: the entry is then not recorded.
 func (l *Ledger) AppendAsync(e Entry) error {
-	w, err := newWrite([]Entry{e})
+	w := takeWrite()
+	w.async = true
+	entries := [1]Entry{e}
+	err := w.encode(entries[:])
+	if err == nil {
+		if err = l.queue.tryPut(w); err != nil {
+			err = fmt.Errorf("audit: append: %w", err)
+		}
+	}
 	if err != nil {
+		w.release(2)
 		return err
 	}
-	w.async = true
-	if err := l.queue.tryPut(w); err != nil {
-		return fmt.Errorf("audit: append: %w", err)
-	}
+	w.release(1)
 	return nil
 }
 
@@ -201,13 +246,11 @@ func (l *Ledger) AppendAsync(e Entry) error {
 // [Verify] and other readers see. Without it that file is at most a second
 // behind. Errors are those of [Ledger.Append].
 func (l *Ledger) Flush(ctx context.Context) error {
-	marker := &write{done: make(chan struct{})}
-	if err := l.queue.put(ctx, marker); err != nil {
+	marker := takeWrite()
+	if err := l.submit(ctx, marker); err != nil {
 		return fmt.Errorf("audit: flush: %w", err)
 	}
-	if err := marker.await(ctx); err != nil {
-		return fmt.Errorf("audit: flush: %w", err)
-	}
+	marker.release(1)
 	if err := l.keeper.publish(ctx); err != nil {
 		return fmt.Errorf("audit: flush: %w", err)
 	}
@@ -276,6 +319,7 @@ func (l *Ledger) Close() error {
 func (l *Ledger) shutdown() error {
 	l.queue.close(ErrClosed)
 	l.committed.Wait()
+	l.scribe.stop()
 	err := l.keeper.stop()
 	err = errors.Join(err, l.ring.file.Close())
 	if err == nil {
@@ -303,47 +347,5 @@ func (l *Ledger) failed() error {
 	if err := l.failure.Load(); err != nil {
 		return *err
 	}
-	return nil
-}
-
-// newWrite checks and encodes entries: in the caller, so that this work is
-// spread over its goroutines.
-func newWrite(entries []Entry) (*write, error) {
-	if len(entries) > MaxBatchEntries {
-		return nil, &EntryError{Field: "batch", Reason: fmt.Sprintf("%d entries, at most %d", len(entries), MaxBatchEntries)}
-	}
-	w := &write{
-		entries: make([]Entry, len(entries)), ids: make([]ulid.ULID, len(entries)),
-		ends: make([]int, 0, len(entries)), leaves: make([][32]byte, 0, len(entries)),
-		buf: make([]byte, 0, 640*len(entries)), done: make(chan struct{}),
-	}
-	for i, e := range entries {
-		if err := w.add(i, e); err != nil {
-			return nil, err
-		}
-	}
-	return w, nil
-}
-
-func (w *write) add(i int, e Entry) error {
-	if e.ID == "" {
-		e.ID = newID()
-	}
-	if e.Time.IsZero() {
-		e.Time = time.Now()
-	}
-	start := len(w.buf)
-	var err error
-	if w.buf, err = EncodeLine(w.buf, e); err != nil {
-		return err
-	}
-	w.leaves = append(w.leaves, merkle.HashLeaf(w.buf[start:]))
-	w.buf = append(w.buf, '\n')
-	if len(w.buf) > MaxBatchBytes {
-		return &EntryError{Field: "batch", Reason: fmt.Sprintf("more than %d bytes", MaxBatchBytes)}
-	}
-	w.ends = append(w.ends, len(w.buf))
-	e.Details, e.Metadata = nil, nil // encoded; they are the caller's again
-	w.entries[i], w.ids[i] = e, mustID(e.ID)
 	return nil
 }

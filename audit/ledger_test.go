@@ -391,11 +391,17 @@ func TestAsyncAndFlush(t *testing.T) {
 	}
 }
 
+// encoded is a write of these entries, as the append methods queue it.
+func encoded(entries ...Entry) (*write, error) {
+	w := takeWrite()
+	return w, w.encode(entries)
+}
+
 func TestQueueIsBounded(t *testing.T) {
 	q := newQueue(defaultSectionBytes)
 	e := numbered(1)
 	for {
-		w, err := newWrite([]Entry{e})
+		w, err := encoded(e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -408,35 +414,45 @@ func TestQueueIsBounded(t *testing.T) {
 	if n := q.len(); n != maxQueueEntries {
 		t.Errorf("the queue holds %d entries, want %d", n, maxQueueEntries)
 	}
-	w, err := newWrite([]Entry{e})
+	if len(q.wake) != 1 {
+		t.Error("the first write did not hand the turn to the committer's goroutine")
+	}
+	w, err := encoded(e)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := q.put(ctx, w); !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnconfirmed) {
+	if _, err := q.put(ctx, w); !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnconfirmed) {
 		t.Errorf("put into a full queue = %v, want context.Canceled", err)
 	}
 	waiting := make(chan error)
-	go func() { waiting <- q.put(t.Context(), w) }()
-	ws, open := q.take(0)
-	if len(ws) != MaxBatchEntries || !open {
-		t.Errorf("take = %d writes, %v; want %d", len(ws), open, MaxBatchEntries)
+	go func() {
+		lead, err := q.put(t.Context(), w)
+		if lead {
+			err = errors.New("put gave out the turn a second time")
+		}
+		waiting <- err
+	}()
+	ws := q.take(nil)
+	if len(ws) != MaxBatchEntries {
+		t.Errorf("take = %d writes; want %d", len(ws), MaxBatchEntries)
 	}
 	if err := <-waiting; err != nil {
 		t.Errorf("put after take = %v", err)
 	}
 	q.close(ErrClosed)
-	if err := q.put(t.Context(), w); !errors.Is(err, ErrClosed) {
+	if _, err := q.put(t.Context(), w); !errors.Is(err, ErrClosed) {
 		t.Errorf("put after close = %v, want ErrClosed", err)
 	}
 	total := len(ws)
 	for {
-		ws, open := q.take(0)
-		if !open {
+		if idle, done := q.idle(); done {
 			break
+		} else if idle {
+			t.Fatal("a closed queue lets the turn go")
 		}
-		total += len(ws)
+		total += len(q.take(nil))
 	}
 	if total != maxQueueEntries+1 {
 		t.Errorf("took %d entries in all, want %d", total, maxQueueEntries+1)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/kaizen-go/kaizen/internal/durable"
 	"github.com/kaizen-go/kaizen/internal/merkle"
 )
@@ -40,6 +42,8 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 	size := l.store.head.Size
 	l.ring, err = createRing(cfg.fsys, dir, l.signer, generation+1, cfg.sectionBytes)
 	l.keeper = newKeeper(l, size, cfg.publishEvery)
+	l.scribe = newScribe(l)
+	l.committer = committer{head: l.store.head, fresh: make(map[ulid.ULID]int)}
 	return l, err
 }
 

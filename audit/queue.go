@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"time"
-
-	"github.com/oklog/ulid/v2"
 )
 
 // Bounds of the queue and of what becomes durable at once.
@@ -21,91 +18,76 @@ const (
 	maxQueueBytes   = 2 * MaxBatchBytes
 )
 
-// write is one call of an append method on its way through the committer. One
-// without entries is a marker of Flush.
-type write struct {
-	entries []Entry // without details and metadata
-	ids     []ulid.ULID
-	buf     []byte // lines, each with its newline
-	ends    []int
-	leaves  [][32]byte
-	async   bool // nobody waits
-
-	// Set by the committer before it closes done.
-	receipts []Receipt
-	err      error
-	done     chan struct{}
-}
-
-// queue is where callers hand writes to the committer. It is bounded: put
-// waits for room, tryPut refuses.
+// queue is where callers hand writes to whoever commits: the caller that found
+// nobody at it, or the committer's goroutine. It is bounded: put waits for
+// room, tryPut refuses.
 type queue struct {
-	groupBytes int // what fits one group
+	groupBytes int           // what fits one group
+	wake       chan struct{} // one token hands the turn to the committer's goroutine
 
 	mu      sync.Mutex // guards what follows
 	items   []*write
 	entries int
 	bytes   int
+	busy    bool // somebody has the turn to commit
 	closed  error
-	room    chan struct{} // closed when the committer has taken something
-	filled  chan struct{} // holds one token while there is something to take
+	room    chan struct{} // closed when something was taken; nil while nobody waits
 }
 
 func newQueue(sectionBytes int64) *queue {
 	fits := int(sectionBytes) - frameHeaderLen
-	return &queue{groupBytes: min(MaxBatchBytes, fits), room: make(chan struct{}), filled: make(chan struct{}, 1)}
+	return &queue{groupBytes: min(MaxBatchBytes, fits), wake: make(chan struct{}, 1)}
 }
 
-// put waits for room. An error means that w was not queued.
-func (q *queue) put(ctx context.Context, w *write) error {
+// put waits for room. If nobody has the turn, lead says that the caller has it
+// now. An error means that w was not queued.
+func (q *queue) put(ctx context.Context, w *write) (lead bool, err error) {
 	for {
-		room, err := q.offer(w)
+		room, lead, err := q.offer(w)
 		if room == nil {
-			return err
+			return lead, err
 		}
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return fmt.Errorf("queue full: %w", context.Cause(ctx))
+			return false, fmt.Errorf("queue full: %w", context.Cause(ctx))
 		}
 	}
 }
 
+// tryPut does not wait, and gives the turn to the committer's goroutine.
 func (q *queue) tryPut(w *write) error {
-	room, err := q.offer(w)
+	room, lead, err := q.offer(w)
 	if room != nil {
 		return ErrFull
+	}
+	if lead {
+		q.wake <- struct{}{}
 	}
 	return err
 }
 
 // offer queues w, or returns the channel to wait on if there is no room.
-func (q *queue) offer(w *write) (room chan struct{}, err error) {
+func (q *queue) offer(w *write) (room chan struct{}, lead bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed != nil {
-		return nil, q.closed
+		return nil, false, q.closed
 	}
 	if len(w.buf) > q.groupBytes {
-		return nil, &EntryError{Field: "batch", Reason: fmt.Sprintf("%d bytes, at most %d", len(w.buf), q.groupBytes)}
+		return nil, false, &EntryError{Field: "batch", Reason: fmt.Sprintf("%d bytes, at most %d", len(w.buf), q.groupBytes)}
 	}
 	if q.entries+len(w.ends) > maxQueueEntries || q.bytes+len(w.buf) > maxQueueBytes {
-		return q.room, nil
+		if q.room == nil {
+			q.room = make(chan struct{})
+		}
+		return q.room, false, nil
 	}
 	q.items = append(q.items, w)
 	q.entries += len(w.ends)
 	q.bytes += len(w.buf)
-	if len(q.items) == 1 {
-		q.signal()
-	}
-	return nil, nil
-}
-
-func (q *queue) signal() {
-	select {
-	case q.filled <- struct{}{}:
-	default:
-	}
+	lead, q.busy = !q.busy, true
+	return nil, lead, nil
 }
 
 // close lets nothing more in: callers get err. What is queued stays.
@@ -116,9 +98,19 @@ func (q *queue) close(err error) {
 		return
 	}
 	q.closed = err
-	close(q.room)
-	q.room = make(chan struct{})
-	q.signal()
+	q.makeRoom()
+	if !q.busy { // whoever has the turn passes it on
+		q.busy = true
+		q.wake <- struct{}{}
+	}
+}
+
+// makeRoom lets those who wait for room try again. The caller holds mu.
+func (q *queue) makeRoom() {
+	if q.room != nil {
+		close(q.room)
+		q.room = nil
+	}
 }
 
 func (q *queue) len() int {
@@ -127,19 +119,28 @@ func (q *queue) len() int {
 	return q.entries
 }
 
-// take waits for writes and returns as many as fit one group; false once the
-// queue is closed and empty.
-func (q *queue) take(delay time.Duration) ([]*write, bool) {
-	for {
-		<-q.filled
-		if delay > 0 {
-			time.Sleep(delay)
-		}
-		q.settle()
-		if ws, open := q.pop(); len(ws) > 0 || !open {
-			return ws, open
-		}
+// pass gives up the turn: to the committer's goroutine if there is something
+// to do for it.
+func (q *queue) pass() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.items) == 0 && q.closed == nil {
+		q.busy = false
+		return
 	}
+	q.wake <- struct{}{}
+}
+
+// idle gives up the turn if there is nothing to do. done says that there never
+// will be.
+func (q *queue) idle() (idle, done bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.items) > 0 {
+		return false, false
+	}
+	q.busy = q.closed != nil
+	return true, q.closed != nil
 }
 
 // settle lets running callers join the group: writers that were answered
@@ -158,7 +159,8 @@ func (q *queue) settle() {
 	}
 }
 
-func (q *queue) pop() (ws []*write, open bool) {
+// take appends to ws as many writes as fit one group.
+func (q *queue) take(ws []*write) []*write {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, entries, bytes := 0, 0, 0
@@ -169,16 +171,14 @@ func (q *queue) pop() (ws []*write, open bool) {
 		}
 		n, entries, bytes = n+1, entries+len(w.ends), bytes+len(w.buf)
 	}
-	ws = q.items[:n:n]
-	q.items = append([]*write(nil), q.items[n:]...)
+	ws = append(ws, q.items[:n]...)
+	rest := copy(q.items, q.items[n:])
+	clear(q.items[rest:])
+	q.items = q.items[:rest]
 	q.entries -= entries
 	q.bytes -= bytes
 	if n > 0 {
-		close(q.room)
-		q.room = make(chan struct{})
+		q.makeRoom()
 	}
-	if len(q.items) > 0 || q.closed != nil {
-		q.signal()
-	}
-	return ws, len(q.items) > 0 || n > 0 || q.closed == nil
+	return ws
 }

@@ -23,13 +23,13 @@ const (
 // ring is the writing side. It belongs to the committer.
 type ring struct {
 	file         durable.File
-	macKey       []byte
+	mac          *frameMACer
 	generation   uint64
 	sectionBytes int64
 	lsn          uint64
 	pos          int64               // where the next frame goes
 	ends         [ringSections]int64 // entries that must be durable elsewhere before reuse
-	buf          []byte
+	direct       bool                // writes are durable when they return
 }
 
 // createRing replaces whatever ring there was by a zeroed one. A crash leaves
@@ -40,7 +40,7 @@ func createRing(fsys durable.FS, dir string, s *signer, generation uint64, secti
 	if err != nil {
 		return nil, err
 	}
-	r := &ring{file: f, macKey: s.macKey, generation: generation, sectionBytes: sectionBytes, pos: ringAlign}
+	r := &ring{file: f, mac: newFrameMACer(s.macKey), generation: generation, sectionBytes: sectionBytes, pos: ringAlign}
 	if err := r.format(fsys, name); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -90,24 +90,26 @@ func (r *ring) next(n int) (pos int64, opens bool) {
 	return pos, at == 0
 }
 
-// write puts g at pos, as given by next. It is durable after file.Sync.
+// write makes g durable at pos, as given by next.
 func (r *ring) write(pos int64, g *group, root [32]byte, durableTo int64) error {
 	h := frameHeader{
 		generation: r.generation, lsn: r.lsn, base: uint64(g.base), durable: uint64(durableTo),
 		count: uint32(g.len()), length: uint32(len(g.buf)), root: root,
 	}
-	size := frameSize(len(g.buf))
-	if int64(cap(r.buf)) < size {
-		r.buf = make([]byte, size)
-	}
-	b := r.buf[:size]
-	clear(b[copy(b[frameHeaderLen:], g.buf)+frameHeaderLen:])
-	h.put(b[:frameHeaderLen+len(g.buf)], frameMAC(r.macKey, &h, g.leaves))
+	end := frameHeaderLen + len(g.buf)
+	b := g.frame[:frameSize(len(g.buf))]
+	clear(b[end:])
+	h.put(b[:end], r.mac.of(&h, g.leaves))
 	if _, err := r.file.WriteAt(b, pos); err != nil {
 		return err
 	}
+	if !r.direct {
+		if err := r.file.Sync(); err != nil {
+			return err
+		}
+	}
 	r.lsn++
-	r.pos = pos + size
+	r.pos = pos + int64(len(b))
 	r.ends[r.section(pos)] = g.base + int64(g.len())
 	return nil
 }

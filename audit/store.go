@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/kaizen-go/kaizen/internal/durable"
 	"github.com/kaizen-go/kaizen/internal/merkle"
 )
@@ -32,6 +34,8 @@ type store struct {
 	head   Checkpoint // covers exactly the entries above
 	bytes  int64      // of all lines
 	closed bool
+
+	hashBuf []byte // scratch of apply
 }
 
 // segment is one file of lines and the file of their hashes beside it.
@@ -152,6 +156,7 @@ func (s *store) createSegment(base int64) error {
 type group struct {
 	base    int64  // index of the first
 	buf     []byte // their lines, each with its newline
+	frame   []byte // if set, buf is in it, with room for a frame's header before and padding after
 	ends    []int  // where each line ends in buf, after the newline
 	leaves  [][32]byte
 	entries []*Entry // for the index
@@ -188,10 +193,11 @@ func (s *store) apply(g *group, head Checkpoint) error {
 	if _, err := seg.lines.WriteAt(g.buf, seg.size); err != nil {
 		return err
 	}
-	hashes := make([]byte, 0, len(g.leaves)*32)
+	hashes := s.hashBuf[:0]
 	for i := range g.leaves {
 		hashes = append(hashes, g.leaves[i][:]...)
 	}
+	s.hashBuf = hashes
 	if _, err := seg.hashes.WriteAt(hashes, (g.base-seg.base)*32); err != nil {
 		return err
 	}
@@ -304,6 +310,15 @@ func (s *store) proof(i int64) (Proof, error) {
 	defer s.mu.RUnlock()
 	hashes, err := s.tree.Inclusion(i, s.head.Size)
 	return Proof{Index: i, Line: line, Hashes: hashes, Note: s.head.Note}, err
+}
+
+// lookup finds the entry with that id. The caller holds mu.
+func (s *store) lookup(id ulid.ULID) (index int64, leaf [32]byte, ok bool) {
+	index, ok = s.idx.lookup(id)
+	if ok {
+		leaf = s.tree.Leaf(index)
+	}
+	return index, leaf, ok
 }
 
 // checkpoint is the newest one that the entries in memory match.

@@ -1,0 +1,69 @@
+package audit
+
+import "fmt"
+
+// scribe is the committer's second hand, with a goroutine of its own: it adds
+// entries to the tree and signs while the disk makes them durable, and writes
+// lines to their segment after the callers were answered, while the disk makes
+// the next group durable. Jobs are done in the order in which they come.
+type scribe struct {
+	l     *Ledger
+	jobs  chan job
+	heads chan Checkpoint // answers of extend, one each
+	ended chan struct{}
+}
+
+// job is a group to extend the tree by, or if head is set to write to the
+// segment.
+type job struct {
+	g    *group
+	head Checkpoint
+	done []*write // answered; the scribe lets go of them
+}
+
+func newScribe(l *Ledger) *scribe {
+	return &scribe{l: l, jobs: make(chan job, 2), heads: make(chan Checkpoint, 1), ended: make(chan struct{})}
+}
+
+func (s *scribe) run() {
+	defer close(s.ended)
+	for j := range s.jobs {
+		if j.head.Note == "" {
+			s.heads <- s.l.extend(j.g)
+			continue
+		}
+		s.write(j)
+	}
+}
+
+// write puts the lines of a durable group where they are read. The store was
+// locked by the committer before it answered the callers, so that whoever has
+// a receipt finds the entry; it is unlocked here.
+func (s *scribe) write(j job) {
+	var err error
+	if j.g.len() > 0 && s.l.failed() == nil { // after a failure nothing may be written behind a gap
+		err = s.l.store.apply(j.g, j.head)
+	}
+	s.l.store.mu.Unlock()
+	for _, w := range j.done {
+		w.release(1)
+	}
+	if err != nil {
+		// The entries are durable in the ring, where the next Open finds them.
+		_ = s.l.fail(fmt.Errorf("write segment: %w", err))
+	}
+}
+
+// stop waits for the jobs that were given.
+func (s *scribe) stop() {
+	close(s.jobs)
+	<-s.ended
+}
+
+// extend adds the leaves of g to the tree and signs its new root.
+func (l *Ledger) extend(g *group) Checkpoint {
+	for i := range g.leaves {
+		l.tree.Append(g.leaves[i])
+	}
+	return l.signer.checkpoint(l.tree.Size(), l.tree.Root())
+}

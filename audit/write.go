@@ -1,0 +1,136 @@
+package audit
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/kaizen-go/kaizen/internal/merkle"
+)
+
+// maxKept is the largest buffer that goes back to the pool.
+const maxKept = 256 << 10
+
+// write is one call of an append method on its way through the committer. One
+// without entries is a marker of Flush. It comes from a pool, and goes back
+// when both its caller and the committer have let go of it.
+type write struct {
+	entries []Entry // without details and metadata
+	ids     []ulid.ULID
+	buf     []byte // lines, each with its newline
+	ends    []int
+	leaves  [][32]byte
+	text    []byte // ids that were made up
+	named   bool   // the caller gave an id, which may be in the ledger already
+	async   bool   // nobody waits
+
+	// Set by the committer before it puts a token into done.
+	receipts []Receipt
+	err      error
+	done     chan struct{}
+
+	owners atomic.Int32
+}
+
+var writePool = sync.Pool{New: func() any { return &write{done: make(chan struct{}, 1)} }}
+
+// takeWrite returns an empty write that belongs to its caller and, once it is
+// queued, to the committer as well.
+func takeWrite() *write {
+	w := writePool.Get().(*write)
+	w.owners.Store(2)
+	return w
+}
+
+// release lets go of w for one or both of its owners.
+func (w *write) release(owners int32) {
+	if w.owners.Add(-owners) > 0 || cap(w.buf) > maxKept {
+		return
+	}
+	clear(w.entries) // the pool must not keep callers' strings alive
+	clear(w.receipts)
+	w.entries, w.ids, w.buf = w.entries[:0], w.ids[:0], w.buf[:0]
+	w.ends, w.leaves, w.receipts = w.ends[:0], w.leaves[:0], w.receipts[:0]
+	w.named, w.async, w.err = false, false, nil
+	select {
+	case <-w.done: // its caller had stopped waiting
+	default:
+	}
+	writePool.Put(w)
+}
+
+// finish tells the caller of w that receipts, or err, are set.
+func (w *write) finish() { w.done <- struct{}{} }
+
+// encode checks and encodes entries: in the caller, so that this work is
+// spread over its goroutines.
+func (w *write) encode(entries []Entry) error {
+	if len(entries) > MaxBatchEntries {
+		return &EntryError{Field: "batch", Reason: fmt.Sprintf("%d entries, at most %d", len(entries), MaxBatchEntries)}
+	}
+	w.entries = append(w.entries, entries...)
+	w.identify()
+	for i := range w.entries {
+		if err := w.add(&w.entries[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// identify makes up the ids that are missing: all in one piece of text, which
+// is one allocation.
+func (w *write) identify() {
+	w.text = w.text[:0]
+	for i := range w.entries {
+		if w.entries[i].ID != "" {
+			w.named = true
+			continue
+		}
+		id := newULID()
+		w.text = slices.Grow(w.text, ulid.EncodedSize)[:len(w.text)+ulid.EncodedSize]
+		_ = id.MarshalTextTo(w.text[len(w.text)-ulid.EncodedSize:]) // cannot fail: the room is right
+	}
+	ids := string(w.text)
+	for i := range w.entries {
+		if e := &w.entries[i]; e.ID == "" {
+			e.ID, ids = ids[:ulid.EncodedSize], ids[ulid.EncodedSize:]
+		}
+	}
+}
+
+// newULID makes an id of the current time. It need not be secret, only unique:
+// the generator is the runtime's, seeded by the system, at a tenth of the cost
+// of asking the system each time.
+func newULID() (id ulid.ULID) {
+	_ = id.SetTime(ulid.Now()) // fails in the year 10889
+	binary.BigEndian.PutUint16(id[6:], uint16(rand.Uint32()))
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
+	return id
+}
+
+// add encodes e, one of w.entries.
+func (w *write) add(e *Entry) (err error) {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	start := len(w.buf)
+	if w.buf, err = encodeLine(w.buf, e); err != nil {
+		return err
+	}
+	w.leaves = append(w.leaves, merkle.HashLeaf(w.buf[start:]))
+	w.buf = append(w.buf, '\n')
+	if len(w.buf) > MaxBatchBytes {
+		return &EntryError{Field: "batch", Reason: fmt.Sprintf("more than %d bytes", MaxBatchBytes)}
+	}
+	w.ends = append(w.ends, len(w.buf))
+	e.Details, e.Metadata = nil, nil // encoded; they are the caller's again
+	w.ids = append(w.ids, mustID(e.ID))
+	return nil
+}
