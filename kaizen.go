@@ -69,6 +69,7 @@ type Observer struct {
 	programs []io.Closer
 	provider *sdktrace.TracerProvider // nil unless it is ours
 	tail     *sampling.TailProcessor  // nil unless asked for
+	folds    folds                    // model calls that may be tried again
 
 	shutdown sync.Once
 	downErr  error
@@ -290,6 +291,9 @@ type Health struct {
 	// ledger that failed, AuditFailure is the latest reason.
 	AuditDropped int64
 	AuditFailure error
+	// UnfoldedCalls counts model calls that failed while too many others waited
+	// for their next attempt: their attempts are recorded as calls of their own.
+	UnfoldedCalls int64
 }
 
 // Health returns the observer's present state.
@@ -299,6 +303,7 @@ func (o *Observer) Health() Health {
 		h.Export = o.exporter.Stats()
 	}
 	h.AuditDropped, h.AuditFailure = o.audit.health()
+	h.UnfoldedCalls = o.folds.unfolded.Load()
 	return h
 }
 

@@ -7,11 +7,13 @@ import (
 )
 
 // Flush waits until what was recorded so far is acknowledged: spans, metrics,
-// logs and entries by the server, entries of a local ledger by the disk. The
+// logs and entries by the server, entries of a local ledger by the disk. A model
+// call that failed and waits for its client library to try again ends here. The
 // error says what is not by the deadline of ctx; it is kept and will be sent.
 func (o *Observer) Flush(ctx context.Context) error {
 	var errs []error
-	if o.tail != nil { // decides what it still holds
+	o.folds.flush(false) // calls that wait for another attempt end with their last
+	if o.tail != nil {   // decides what it still holds
 		errs = append(errs, o.tail.ForceFlush(ctx))
 	}
 	if o.audit != nil {
@@ -36,6 +38,7 @@ func (o *Observer) Shutdown(ctx context.Context) error {
 			ctx, cancel = context.WithTimeout(ctx, shutdownGrace)
 			defer cancel()
 		}
+		o.folds.flush(true)
 		var errs []error
 		step := func(name string, err error) {
 			if err != nil {

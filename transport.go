@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/kaizen-go/kaizen/hook"
 	"github.com/kaizen-go/kaizen/llmhttp"
@@ -97,25 +98,39 @@ type modelCalls struct{}
 // Start implements [llmhttp.Observer].
 func (modelCalls) Start(ctx context.Context, c llmhttp.Call) (context.Context, func(llmhttp.Result)) {
 	if op := hook.Current(ctx); op != nil && op.Kind() == hook.KindModelCall {
+		if ctx.Value(attemptKey{}) == op {
+			return ctx, nil // another transport around this one has told of this attempt
+		}
 		op.Update(func(p hook.Payload) { sent(p.(*hook.ModelCall), c) })
-		return ctx, func(r llmhttp.Result) {
+		return context.WithValue(ctx, attemptKey{}, op), func(r llmhttp.Result) {
 			op.Update(func(p hook.Payload) { received(p.(*hook.ModelCall), r) })
 		}
+	}
+	obs := FromContext(ctx)
+	key, now := keyOf(ctx, c), time.Now()
+	if h := obs.folds.take(key, c); h != nil {
+		return h.again(ctx, c, now), func(r llmhttp.Result) { obs.folds.ended(ctx, h, c, r) }
 	}
 	call := &hook.ModelCall{
 		Operation: c.Operation, Provider: c.Provider, Model: c.Model, Stream: c.Stream,
 		MaxTokens: c.MaxTokens, Temperature: c.Temperature, Attempts: c.Attempt,
 	}
 	sent(call, c)
-	ctx, op, err := hook.From(ctx).Begin(ctx, call)
+	in := ctx
+	if spanOfCall(ctx) {
+		in = context.WithValue(ctx, enrichKey{}, true)
+	}
+	in, op, err := hook.From(ctx).Begin(in, call)
 	if err != nil { // a handler refused: the request must not leave
-		return llmhttp.Refuse(ctx, err), nil
+		return llmhttp.Refuse(in, err), nil
 	}
-	return ctx, func(r llmhttp.Result) {
-		op.Update(func(p hook.Payload) { received(p.(*hook.ModelCall), r) })
-		op.End(r.Err)
-	}
+	h := &heldCall{key: key, op: op, ctx: in, w: obs.wire, began: now, tried: now, counted: c.Counted, attempt: c.Attempt}
+	return context.WithValue(in, attemptKey{}, op), func(r llmhttp.Result) { obs.folds.ended(ctx, h, c, r) }
 }
+
+// attemptKey marks the context of a request with the operation that it has been
+// told of, for a client that is wrapped twice.
+type attemptKey struct{}
 
 // sent notes that a request of the call leaves.
 func sent(p *hook.ModelCall, c llmhttp.Call) {

@@ -75,7 +75,7 @@ func (w *wire) Start(ctx context.Context, e *hook.Event) context.Context {
 	op := r.span(w, e)
 	op.Start = e.Start
 	op.Attributes = appendIdentity(op.Attributes, e)
-	ctx, span := w.tracer.Start(ctx, op)
+	ctx, span := w.startSpan(ctx, e, op)
 	t = w.self.add(signalTraces, t)
 	if e.Kind() == hook.KindRun {
 		w.metrics.Shift(metrics.AgentsActive, 1, e.Run.AgentName)
@@ -101,7 +101,11 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 	if r.result != nil {
 		out.Attributes = r.result(w, e)
 	}
-	genai.End(span, out)
+	if e.Kind() == hook.KindModelCall && enriches(ctx) {
+		genai.Enrich(span, out)
+	} else {
+		genai.End(span, out)
+	}
 	t = w.self.add(signalTraces, t)
 
 	if r.count != nil {
@@ -124,6 +128,17 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 		w.line(ctx, level, message, fields, e, out)
 		w.self.add(signalLogs, t)
 	}
+}
+
+// startSpan starts the span of an operation. A model call that has one already,
+// of the library that makes it, is given no second: that one learns what it lacks.
+func (w *wire) startSpan(ctx context.Context, e *hook.Event, op genai.Operation) (context.Context, trace.Span) {
+	if e.Kind() != hook.KindModelCall || !enriches(ctx) {
+		return w.tracer.Start(ctx, op)
+	}
+	span := trace.SpanFromContext(ctx)
+	genai.Enrich(span, genai.Outcome{Attributes: op.Attributes})
+	return ctx, span
 }
 
 // appendIdentity adds the attributes that every span of a run carries.

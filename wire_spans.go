@@ -1,6 +1,8 @@
 package kaizen
 
 import (
+	"context"
+
 	"github.com/kaizen-go/kaizen/genai"
 	"github.com/kaizen-go/kaizen/hook"
 	"go.opentelemetry.io/otel/attribute"
@@ -114,6 +116,26 @@ func modelResult(w *wire, e *hook.Event) []attribute.KeyValue {
 	kvs = w.addContent(kvs, genai.SystemInstr, string(p.System))
 	kvs = w.addContent(kvs, genai.InputMessages, string(p.Input))
 	return w.addContent(kvs, genai.OutputMessages, string(p.Output))
+}
+
+// attempt notes on the span of a call that one of several attempts has failed.
+func (w *wire) attempt(ctx context.Context, h *heldCall) {
+	span := trace.SpanFromContext(ctx)
+	if !span.IsRecording() {
+		return
+	}
+	kvs := make([]attribute.KeyValue, 0, 4)
+	kvs = append(kvs, genai.ResendCount.Int(h.attempt))
+	if h.failed.StatusCode != 0 {
+		kvs = append(kvs, genai.HTTPStatus.Int(h.failed.StatusCode))
+	}
+	if h.failed.ErrorType != "" {
+		kvs = append(kvs, genai.ErrorType.String(h.failed.ErrorType))
+	}
+	if h.failed.RetryAfter > 0 {
+		kvs = append(kvs, genai.RetryAfter.Float64(h.failed.RetryAfter.Seconds()))
+	}
+	span.AddEvent(genai.AttemptEvent, trace.WithTimestamp(h.at), trace.WithAttributes(kvs...))
 }
 
 // usageAttributes puts the disjoint buckets back together as the conventions

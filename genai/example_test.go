@@ -100,3 +100,23 @@ func ExampleSessionFrom() {
 	fmt.Printf("%+v\n", genai.SessionFrom(ctx)) // a user with a line break is refused
 	// Output: {ID:chat 7 User:}
 }
+
+func ExampleEnrich() {
+	spans := tracetest.NewInMemoryExporter()
+	// A library has started a span for its call of a model by itself.
+	_, span := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("library").Start(context.Background(), "call",
+		trace.WithAttributes(genai.RequestModel.String("as the library says")))
+
+	genai.Enrich(span, genai.Outcome{Status: "ok", Attributes: []attribute.KeyValue{
+		genai.RequestModel.String("as we say"), genai.CostNanoUSD.Int64(1200),
+	}})
+	span.End() // by the library
+
+	for _, kv := range spans.GetSpans()[0].Attributes {
+		fmt.Println(kv.Key, kv.Value.String())
+	}
+	// Output:
+	// gen_ai.request.model as the library says
+	// kaizen.cost.nano_usd 1200
+	// kaizen.status ok
+}

@@ -63,6 +63,7 @@ const (
 	Iterations   = attribute.Key("kaizen.run.iterations")
 	Iteration    = attribute.Key("kaizen.iteration")
 	Attempts     = attribute.Key("kaizen.attempts")
+	RetryAfter   = attribute.Key("kaizen.retry_after") // seconds that the server asked to wait
 	Partial      = attribute.Key("kaizen.partial")
 	ServiceTier  = attribute.Key("kaizen.service_tier")
 	RequestID    = attribute.Key("kaizen.request.id")
@@ -93,13 +94,21 @@ const (
 	MetricsPushed = attribute.Key("kaizen.metrics.pushed")
 )
 
+// AttemptEvent is the span event of an attempt of a model call: one of several
+// that a client library made, with http.request.resend_count and, where it
+// failed, why.
+const AttemptEvent = "kaizen.attempt"
+
 // Values of [OperationName].
 const (
-	InvokeAgent  = "invoke_agent"
-	Chat         = "chat"
-	Embeddings   = "embeddings"
-	ExecuteTool  = "execute_tool"
-	PlanOp       = "plan"
-	SearchMemory = "search_memory"
-	UpdateMemory = "update_memory"
+	InvokeAgent = "invoke_agent"
+	Chat        = "chat"
+	Embeddings  = "embeddings"
+	// GenerateContent is Gemini's, TextCompletion that of models that complete a text.
+	GenerateContent = "generate_content"
+	TextCompletion  = "text_completion"
+	ExecuteTool     = "execute_tool"
+	PlanOp          = "plan"
+	SearchMemory    = "search_memory"
+	UpdateMemory    = "update_memory"
 )

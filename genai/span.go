@@ -2,6 +2,7 @@ package genai
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -123,6 +124,33 @@ func End(span trace.Span, o Outcome) {
 		return
 	}
 	span.End(trace.WithTimestamp(o.Time))
+}
+
+// Enrich sets what is known of an operation on a span that somebody else
+// started for it, and will end: the attributes that it lacks, and the status
+// where o has one as an attribute. What the span says already stays.
+func Enrich(span trace.Span, o Outcome) {
+	if !span.IsRecording() {
+		return
+	}
+	kvs := make([]attribute.KeyValue, 0, len(o.Attributes)+2)
+	kvs = append(kvs, o.Attributes...)
+	if o.Status != "" {
+		kvs = append(kvs, Status.String(o.Status))
+	}
+	if o.ErrorType != "" {
+		kvs = append(kvs, ErrorType.String(o.ErrorType))
+	}
+	if own, ok := span.(interface{ Attributes() []attribute.KeyValue }); ok {
+		there := make(map[attribute.Key]bool)
+		for _, kv := range own.Attributes() {
+			there[kv.Key] = true
+		}
+		kvs = slices.DeleteFunc(kvs, func(kv attribute.KeyValue) bool {
+			return there[kv.Key] && kv.Key != Status && kv.Key != Attempts && kv.Key != ResendCount
+		})
+	}
+	span.SetAttributes(kvs...)
 }
 
 // fail records the error as the conventions do: error.type, an event and the status.

@@ -78,6 +78,22 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
+// retryable reports whether client libraries send a request again that was
+// answered so. OpenAI's and Anthropic's ask the header first.
+func retryable(resp *http.Response) bool {
+	if resp.StatusCode < 400 {
+		return false
+	}
+	if said, err := strconv.ParseBool(resp.Header.Get("X-Should-Retry")); err == nil {
+		return said
+	}
+	switch resp.StatusCode {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return true
+	}
+	return resp.StatusCode >= http.StatusInternalServerError
+}
+
 // requestID is the provider's name for the request.
 func requestID(h http.Header) string {
 	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id", "X-Amzn-Requestid"} {

@@ -68,6 +68,16 @@ type Call struct {
 	// client libraries that say so in a header (X-Stainless-Retry-Count,
 	// Amz-Sdk-Request).
 	Attempt int
+	// Counted reports that the library counts its attempts in such a header, so
+	// that an Attempt of 0 is known to be a first try; MaxAttempts is how many it
+	// makes at most, 0 where it does not say (only Amazon's do).
+	Counted     bool
+	MaxAttempts int
+	// Fingerprint is the same for the attempts of one call: it is made of the
+	// name that the library gives the call in a header (Amz-Sdk-Invocation-Id,
+	// Idempotency-Key), else of the URL and the body. It means something within
+	// this process only, and two calls that ask the same may share one.
+	Fingerprint uint64
 	// MaxTokens is the requested limit of generated tokens; 0 if none was given.
 	MaxTokens int
 	// Temperature and TopP are nil when the request leaves them to the provider.
@@ -126,6 +136,10 @@ type Result struct {
 	Truncated bool
 	// RetryAfter is how long the server asked to wait; 0 if it did not.
 	RetryAfter time.Duration
+	// Retryable reports that the call failed in a way after which client
+	// libraries try again: no response, status 408, 409, 429 or from 500 on,
+	// unless the header X-Should-Retry says otherwise.
+	Retryable bool
 	// Chunks counts the events of a stream, Bytes what the caller read of the body.
 	Chunks int
 	Bytes  int64

@@ -2,6 +2,7 @@ package llmhttp
 
 import (
 	"cmp"
+	"hash/maphash"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -85,7 +86,7 @@ func dialectOf(req *http.Request) *dialect {
 }
 
 // call describes a request, and reports whether it is a model call at all.
-func (t *transport) call(req *http.Request, d *dialect, a ahead) (Call, bool) {
+func (t *transport) call(req *http.Request, d *dialect, a *ahead) (Call, bool) {
 	known := price.Default().ProviderForHost(req.URL.Hostname())
 	fields := a.scan
 	// A body that is compressed, not read or longer than what is read ahead
@@ -97,8 +98,9 @@ func (t *transport) call(req *http.Request, d *dialect, a ahead) (Call, bool) {
 	c := Call{
 		Provider: known, Operation: d.operation, Dialect: d.name,
 		Model: get("model").String(), Stream: d.streams(get("stream")),
-		ServerAddress: req.URL.Hostname(), ServerPort: port(req.URL), Attempt: attempt(req.Header),
+		ServerAddress: req.URL.Hostname(), ServerPort: port(req.URL), Fingerprint: fingerprint(req, a),
 	}
+	c.Attempt, c.MaxAttempts, c.Counted = attempt(req.Header)
 	if c.Provider == "" {
 		c.Provider = t.cfg.Provider
 	}
@@ -179,20 +181,37 @@ func port(u *url.URL) int {
 	return 443
 }
 
-// attempt returns which retry of the client library this is, 0 for the first try.
-func attempt(h http.Header) int {
-	if n, err := strconv.Atoi(h.Get("X-Stainless-Retry-Count")); err == nil && n > 0 {
-		return n
+// attempt returns which retry of the client library this is, 0 for the first
+// try, how many attempts it makes at most, 0 if unknown, and whether it counts.
+func attempt(h http.Header) (n, limit int, counted bool) {
+	if n, err := strconv.Atoi(h.Get("X-Stainless-Retry-Count")); err == nil && n >= 0 {
+		return n, 0, true
 	}
 	// Amz-Sdk-Request: attempt=2; max=3
 	for field := range strings.SplitSeq(h.Get("Amz-Sdk-Request"), ";") {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(field), "attempt="); ok {
-			if n, err := strconv.Atoi(v); err == nil && n > 1 {
-				return n - 1
-			}
+		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
+		v, err := strconv.Atoi(value)
+		switch {
+		case err != nil || v < 1:
+		case name == "attempt":
+			n, counted = v-1, true
+		case name == "max":
+			limit = v
 		}
 	}
-	return 0
+	return n, limit, counted
+}
+
+// fingerprint tells calls apart, and finds the attempts of one: see [Call.Fingerprint].
+func fingerprint(req *http.Request, a *ahead) uint64 {
+	for _, name := range [...]string{"Amz-Sdk-Invocation-Id", "Idempotency-Key"} {
+		if id := req.Header.Get(name); id != "" {
+			return maphash.String(hashSeed, id)
+		}
+	}
+	_, _ = a.hash.WriteString(req.URL.Host)
+	_, _ = a.hash.WriteString(req.URL.Path)
+	return a.hash.Sum64()
 }
 
 // deployment returns the name in a path such as Azure's

@@ -110,7 +110,10 @@ func newTap(ctx context.Context, resp *http.Response, o *observed) *tap {
 
 // responseHead is what the head of a response says.
 func responseHead(resp *http.Response) Result {
-	return Result{StatusCode: resp.StatusCode, RequestID: requestID(resp.Header), RetryAfter: retryAfter(resp.Header, time.Now())}
+	return Result{
+		StatusCode: resp.StatusCode, RequestID: requestID(resp.Header), RetryAfter: retryAfter(resp.Header, time.Now()),
+		Retryable: retryable(resp),
+	}
 }
 
 // detect chooses, at the first bytes, how to read the body.

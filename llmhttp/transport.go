@@ -3,6 +3,7 @@ package llmhttp
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"io"
 	"net/http"
 	"sync"
@@ -142,7 +143,7 @@ func (c valueContext) Value(key any) any { return c.values.Value(key) }
 func (t *transport) watch(ctx context.Context, resp *http.Response, err error, o *observed) {
 	switch {
 	case err != nil:
-		o.done(Result{Err: err, ErrorType: errorType(err, false)})
+		o.done(Result{Err: err, ErrorType: errorType(err, false), Retryable: !errors.Is(ctx.Err(), context.Canceled)})
 	case resp == nil || resp.Body == nil: // against the rules, but not ours to punish
 		o.done(Result{Partial: true})
 	case resp.StatusCode == http.StatusSwitchingProtocols:
@@ -200,7 +201,11 @@ type ahead struct {
 	body io.ReadCloser // to send in place of the request's; nil if that is untouched
 	scan *scanner      // the fields of the body
 	all  []byte        // the body itself, if it is wanted and not too long
+	hash maphash.Hash  // of what was read of it
 }
+
+// hashSeed is the seed of all fingerprints: they are compared with each other.
+var hashSeed = maphash.MakeSeed()
 
 // requestFields are the fields of a request that are kept, of the OpenAI and
 // Anthropic formats.
@@ -209,8 +214,9 @@ var requestFields = []string{"model", "stream", "max_tokens", "max_completion_to
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 // readAhead reads the fields of a request.
-func readAhead(req *http.Request, fields []string, cfg Config) ahead {
-	a := ahead{scan: newScanner(fields, 1<<10)}
+func readAhead(req *http.Request, fields []string, cfg Config) *ahead {
+	a := &ahead{scan: newScanner(fields, 1<<10)}
+	a.hash.SetSeed(hashSeed)
 	keep := 0
 	if cfg.Content {
 		keep = cfg.MaxContentBytes
@@ -228,6 +234,7 @@ func readAhead(req *http.Request, fields []string, cfg Config) ahead {
 	limit := max(readAheadBytes, keep+1)
 	head, err := io.ReadAll(io.LimitReader(req.Body, int64(limit)))
 	a.scan.write(head)
+	_, _ = a.hash.Write(head) // has no error
 	if keep > 0 && len(head) <= keep && err == nil {
 		a.all = head
 	}
@@ -244,6 +251,7 @@ func (a *ahead) read(body io.Reader, keep, limit int) {
 		n, err := body.Read(*buf)
 		total += n
 		a.scan.write((*buf)[:n])
+		_, _ = a.hash.Write((*buf)[:n])
 		if kept = kept && len(a.all)+n <= keep; kept {
 			a.all = append(a.all, (*buf)[:n]...)
 		}

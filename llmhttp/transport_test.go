@@ -91,16 +91,16 @@ func TestCall(t *testing.T) {
 	}{
 		{"chat", "https://api.openai.com/v1/chat/completions", `{"messages":[{"role":"user","content":"\"model\":\"no\""}],"model":"gpt-4o","stream":true,"max_completion_tokens":50,"temperature":0.5,"top_p":0}`,
 			[2]string{"X-Stainless-Retry-Count", "2"}, Config{},
-			Call{Provider: "openai", Operation: "chat", Dialect: OpenAIChat, Model: "gpt-4o", Stream: true, ServerAddress: "api.openai.com", ServerPort: 443, Attempt: 2, MaxTokens: 50, Temperature: ref(0.5), TopP: ref(0)}},
+			Call{Provider: "openai", Operation: "chat", Dialect: OpenAIChat, Model: "gpt-4o", Stream: true, ServerAddress: "api.openai.com", ServerPort: 443, Attempt: 2, Counted: true, MaxTokens: 50, Temperature: ref(0.5), TopP: ref(0)}},
 		{"responses on loopback", "http://127.0.0.1:8080/v1/responses", `{"model":"gpt-5","input":"hi","max_output_tokens":9,"conversation":{"id":"conv_1"}}`,
 			[2]string{}, Config{},
 			Call{Provider: "openai", Operation: "chat", Dialect: OpenAIResponses, Model: "gpt-5", ServerAddress: "127.0.0.1", ServerPort: 8080, MaxTokens: 9, ConversationID: "conv_1"}},
 		{"embeddings of a gateway", "http://llm.example.org/v1/embeddings", `{"model":"e","input":["a"]}`,
 			[2]string{"Amz-Sdk-Request", "attempt=3; max=3"}, Config{Provider: "gateway"},
-			Call{Provider: "gateway", Operation: "embeddings", Dialect: OpenAIEmbeddings, Model: "e", ServerAddress: "llm.example.org", ServerPort: 80, Attempt: 2}},
+			Call{Provider: "gateway", Operation: "embeddings", Dialect: OpenAIEmbeddings, Model: "e", ServerAddress: "llm.example.org", ServerPort: 80, Attempt: 2, Counted: true, MaxAttempts: 3}},
 		{"anthropic on Azure, known before configured", "https://x.services.ai.azure.com/anthropic/v1/messages/", `{"model":"claude-opus-4-5","max_tokens":1,"messages":[]}`,
 			[2]string{"X-Stainless-Retry-Count", "0"}, Config{Provider: "gateway"},
-			Call{Provider: "azure.ai.inference", Operation: "chat", Dialect: AnthropicMessages, Model: "claude-opus-4-5", ServerAddress: "x.services.ai.azure.com", ServerPort: 443, MaxTokens: 1}},
+			Call{Provider: "azure.ai.inference", Operation: "chat", Dialect: AnthropicMessages, Model: "claude-opus-4-5", ServerAddress: "x.services.ai.azure.com", ServerPort: 443, Counted: true, MaxTokens: 1}},
 		{"model in the path", "https://x.openai.azure.com/openai/deployments/my-gpt/chat/completions?api-version=1", `{"messages":[]}`,
 			[2]string{}, Config{},
 			Call{Provider: "azure.ai.openai", Operation: "chat", Dialect: OpenAIChat, Model: "my-gpt", ServerAddress: "x.openai.azure.com", ServerPort: 443}},
@@ -124,7 +124,7 @@ func TestCall(t *testing.T) {
 			Call{Provider: "ollama", Operation: "text_completion", Dialect: OllamaGenerate, Model: "qwen3:8b", ServerAddress: "127.0.0.1", ServerPort: 11434}},
 		{"bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse", `{"messages":[],"inferenceConfig":{"maxTokens":50,"temperature":0.5,"topP":0.9}}`,
 			[2]string{"Amz-Sdk-Request", "attempt=2; max=3"}, Config{},
-			Call{Provider: "aws.bedrock", Operation: "chat", Dialect: BedrockConverse, Model: "anthropic.claude-sonnet-4-5-20250929-v1:0", ServerAddress: "bedrock-runtime.us-east-1.amazonaws.com", ServerPort: 443, Attempt: 1, MaxTokens: 50, Temperature: ref(0.5), TopP: ref(0.9)}},
+			Call{Provider: "aws.bedrock", Operation: "chat", Dialect: BedrockConverse, Model: "anthropic.claude-sonnet-4-5-20250929-v1:0", ServerAddress: "bedrock-runtime.us-east-1.amazonaws.com", ServerPort: 443, Attempt: 1, Counted: true, MaxAttempts: 3, MaxTokens: 50, Temperature: ref(0.5), TopP: ref(0.9)}},
 		{"bedrock with an ARN", "http://127.0.0.1:8080/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Ainference-profile%2Fus.amazon.nova-pro-v1%3A0/converse-stream", `{"messages":[]}`,
 			[2]string{}, Config{},
 			Call{Provider: "aws.bedrock", Operation: "chat", Dialect: BedrockConverse, Model: "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova-pro-v1:0", Stream: true, ServerAddress: "127.0.0.1", ServerPort: 8080}},
@@ -149,6 +149,9 @@ func TestCall(t *testing.T) {
 			before := req.Clone(t.Context())
 			if _, err := Transport(&base, &rec, tt.cfg).RoundTrip(req); err != nil {
 				t.Fatal(err)
+			}
+			for i := range rec.calls { // TestFingerprint checks it
+				rec.calls[i].Fingerprint = 0
 			}
 			if diff := cmp.Diff([]Call{tt.want}, rec.calls); diff != "" {
 				t.Errorf("calls (-want +got):\n%s", diff)
