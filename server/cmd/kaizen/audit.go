@@ -23,7 +23,8 @@ func newAudit() *cobra.Command {
 		`audit reads the ledger of what agents did, and checks that it is what was signed.
 Reading and checking need no server: --data names a data directory or a
 ledger's own directory, also one that a server or an agent is writing to.`,
-		newAuditVerify(), newAuditQuery(), newAuditProve(), newAuditCheck(), newAuditTail())
+		newAuditVerify(), newAuditQuery(), newAuditProve(), newAuditCheck(), newAuditTail(),
+		newAuditConsistency(), newAuditTiles())
 }
 
 // ledger is what the subcommands read: a directory, or a server's API.

@@ -17,9 +17,11 @@ func newAuditCheck() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check PROOF",
-		Short: "Check a proof that an entry is in a ledger",
+		Short: "Check a proof that an entry is in a ledger, or that a ledger only grew",
 		Long: `check reads a proof that kaizen audit prove wrote ("-" is standard input), shows
-the entry and says whether the signed checkpoint covers it. It needs no ledger.
+the entry and says whether the signed checkpoint covers it; or one that kaizen
+audit consistency wrote, and says whether one checkpoint extends the other. It
+needs no ledger.
 
 The key that the checkpoint has to be signed with comes from --key, or from the
 ledger in ` + server.DefaultDataDir + ` when there is one. Without a key only the entry's path to
@@ -30,7 +32,7 @@ the checkpoint is checked, and that is said: anybody can make such a proof.`,
 	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		p, err := parseProof(cmd.InOrStdin(), args[0])
+		text, err := readSmall(cmd.InOrStdin(), "proof", args[0])
 		if err != nil {
 			return err
 		}
@@ -40,6 +42,13 @@ the checkpoint is checked, and that is said: anybody can make such a proof.`,
 		}
 		if key == "" {
 			key = keyNearby()
+		}
+		if isConsistencyProof(text) {
+			return checkGrowth(cmd, args[0], text, key, asJSON)
+		}
+		p, err := audit.ParseProof(text)
+		if err != nil {
+			return failed(fmt.Errorf("%s: %w", args[0], err))
 		}
 		check := func() error { return p.Check(key) }
 		if key == "" {
@@ -51,6 +60,19 @@ the checkpoint is checked, and that is said: anybody can make such a proof.`,
 		return printProof(cmd, p, key, asJSON)
 	}
 	return cmd
+}
+
+// checkGrowth checks a consistency proof, whose signatures are all that ties it
+// to a ledger: without a key there is nothing to check.
+func checkGrowth(cmd *cobra.Command, name string, text []byte, key string, asJSON bool) error {
+	if key == "" {
+		return usage(fmt.Errorf("%s cannot be checked without the ledger's public key", name), "name it with --key FILE")
+	}
+	from, to, err := checkConsistency(text, key)
+	if err != nil {
+		return failed(fmt.Errorf("%s: %w", name, err))
+	}
+	return printGrowth(cmd, from, to, true, asJSON)
 }
 
 // keyNearby returns the key of the ledger in the default data directory, or

@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/kaizen-go/kaizen/audit"
 )
 
 func newAuditProve() *cobra.Command {
@@ -89,17 +87,4 @@ func readKey(stdin io.Reader, path string) (string, error) {
 		return "", usage(fmt.Errorf("key file %s is empty", path), "")
 	}
 	return key, nil
-}
-
-// parseProof reads a proof file.
-func parseProof(stdin io.Reader, path string) (audit.Proof, error) {
-	text, err := readSmall(stdin, "proof", path)
-	if err != nil {
-		return audit.Proof{}, err
-	}
-	p, err := audit.ParseProof(text)
-	if err != nil {
-		return audit.Proof{}, failed(fmt.Errorf("%s: %w", path, err))
-	}
-	return p, nil
 }

@@ -21,6 +21,13 @@ type tile struct {
 
 const tileWidth = 256
 
+// EntriesLevel stands for the entry bundles in [Path].
+const EntriesLevel = entriesLevel
+
+// Path is the path of a tile in a log, or of an entry bundle: "tile/0/x001/234",
+// with ".p/7" after it if width is less than 256.
+func Path(level int, index int64, width int) string { return tile{level, index, width}.path() }
+
 // path is the tile's path without the prefix: "tile/0/x001/234.p/7".
 func (t tile) path() string {
 	var b strings.Builder
