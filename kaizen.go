@@ -12,12 +12,14 @@
 package kaizen
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -255,11 +257,35 @@ func (o *Observer) reportSelf() {
 			st := s.stats(o.exporter.Stats())
 			return float64(st.Queued + st.Spooled)
 		}, s.name)
+		o.reportSpool(s.name, func() otlp.SignalStats { return s.stats(o.exporter.Stats()) })
 		for _, reason := range dropReasons {
 			o.metrics.CounterFunc(metrics.TelemetryDropped, func() float64 {
 				return float64(s.stats(o.exporter.Stats()).Dropped[string(reason)])
 			}, s.name, string(reason))
 		}
+	}
+}
+
+// failureReasons are the reasons for which an attempt to send fails, as
+// metrics have them: answers are not told apart by their status.
+var failureReasons = [...]string{"network", "timeout", "http", "gather"}
+
+// reportSpool tells how full a signal's spool is, and how often sending failed.
+func (o *Observer) reportSpool(name string, stats func() otlp.SignalStats) {
+	if o.cfg.SpoolDir != "" {
+		limit := float64(cmp.Or(o.cfg.SpoolBytes, otlp.DefaultSpoolBytes))
+		o.metrics.Set(metrics.TelemetrySpoolLimit, limit, name)
+		o.metrics.GaugeFunc(metrics.TelemetrySpoolBytes, func() float64 { return float64(stats().SpoolBytes) }, name)
+	}
+	for _, reason := range failureReasons {
+		o.metrics.CounterFunc(metrics.TelemetryExportFailures, func() (n float64) {
+			for why, count := range stats().Failures {
+				if short, _, _ := strings.Cut(why, "_"); short == reason {
+					n += float64(count)
+				}
+			}
+			return n
+		}, name, reason)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kaizen-go/kaizen/genai"
 	"github.com/kaizen-go/kaizen/hook"
 	"github.com/kaizen-go/kaizen/metrics"
 )
@@ -39,6 +40,13 @@ func countModel(w *wire, e *hook.Event, ex metrics.Exemplar) {
 			if t.n > 0 {
 				w.metrics.Add(metrics.ModelTokens, float64(t.n), ex, agent, p.Provider, p.Model, t.kind)
 			}
+		}
+		if p.Operation != genai.Embeddings { // providers cache prompts, not what is embedded
+			outcome := metrics.OutcomeMiss
+			if u.CacheRead > 0 {
+				outcome = metrics.OutcomeHit
+			}
+			w.metrics.Add(metrics.CacheRequests, 1, ex, metrics.CachePrompt, outcome)
 		}
 	}
 	if p.Priced {

@@ -50,6 +50,10 @@ const NativeFactor = 1.1
 // beyond a family's series limit.
 const Other = "other"
 
+// CachePrompt is the label cache of the provider's prompt cache: a model call
+// that read tokens from it is a hit, one that did not a miss.
+const CachePrompt = "prompt"
+
 // Values of the labels status, kind (of tokens), decision and outcome.
 const (
 	StatusOK        = "ok"
@@ -115,6 +119,8 @@ const (
 	AuditRetention
 	AuditLastCheck
 	TelemetryQueueLength
+	TelemetrySpoolBytes
+	TelemetrySpoolLimit
 	numGauges
 )
 
@@ -180,6 +186,8 @@ var gaugeFamilies = [numGauges]Family{
 	AuditRetention:       {"kaizen_audit_retention_seconds", "How long entries are kept.", TypeGauge, nil, nil},
 	AuditLastCheck:       {"kaizen_audit_last_check_timestamp_seconds", "Time of the last verification with this result, Unix seconds.", TypeGauge, []string{"result"}, nil},
 	TelemetryQueueLength: {"kaizen_telemetry_queue_length", "Records waiting to be written or exported.", TypeGauge, []string{"signal"}, nil},
+	TelemetrySpoolBytes:  {"kaizen_telemetry_spool_bytes", "Disk space that records take which wait for the server.", TypeGauge, []string{"signal"}, nil},
+	TelemetrySpoolLimit:  {"kaizen_telemetry_spool_limit_bytes", "Disk space that records which wait for the server may take.", TypeGauge, []string{"signal"}, nil},
 }
 
 var histogramFamilies = [numHistograms]Family{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"sync"
 	"time"
 
@@ -134,12 +135,17 @@ func (m *Metrics) registerOwn() error {
 	return nil
 }
 
+// gcPauses adds the durations of the collector's pauses as a histogram: the
+// summary that is there by default has no 95th percentile.
+var gcPauses = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sched/pauses/total/gc:seconds$`)}
+
 // registerRuntime adds the Go and process collectors, unless whoever owns the
 // registry has done so.
 func (m *Metrics) registerRuntime() error {
 	for _, c := range []prometheus.Collector{
-		collectors.NewGoCollector(),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(gcPauses)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		newProcessCollector(),
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := m.registry.Register(c); err != nil && !errors.As(err, &already) {

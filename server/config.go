@@ -66,6 +66,11 @@ type Config struct {
 	// derives from spans, are written to its metric store. If zero, 15 s.
 	ScrapeInterval time.Duration
 
+	// AuditCheckInterval is how often the server verifies its own ledger: the
+	// newest entries and some older ones each time, all of it at the start and
+	// once a day. If zero, 5 min.
+	AuditCheckInterval time.Duration
+
 	// ShutdownTimeout bounds the stop that follows the end of [Server.Serve]'s
 	// context. If zero, 20 s.
 	ShutdownTimeout time.Duration
@@ -82,6 +87,7 @@ const (
 	defaultMaxStoreBytes    = 1 << 30
 	defaultMaxRequestBytes  = 64 << 20
 	defaultScrapeInterval   = 15 * time.Second
+	defaultAuditCheck       = 5 * time.Minute
 	defaultShutdownTimeout  = 20 * time.Second
 )
 
@@ -141,6 +147,7 @@ func (cfg *Config) fillDefaults() {
 	}
 	setDuration(&cfg.MetricsRetention, defaultMetricsRetention)
 	setDuration(&cfg.ScrapeInterval, defaultScrapeInterval)
+	setDuration(&cfg.AuditCheckInterval, defaultAuditCheck)
 	setDuration(&cfg.ShutdownTimeout, defaultShutdownTimeout)
 	if cfg.MaxRequestBytes == 0 {
 		cfg.MaxRequestBytes = defaultMaxRequestBytes
@@ -157,7 +164,7 @@ func (cfg Config) checkNumbers() error {
 	for _, d := range []struct {
 		name  string
 		value time.Duration
-	}{{"MetricsRetention", cfg.MetricsRetention}, {"ScrapeInterval", cfg.ScrapeInterval}, {"ShutdownTimeout", cfg.ShutdownTimeout}} {
+	}{{"MetricsRetention", cfg.MetricsRetention}, {"ScrapeInterval", cfg.ScrapeInterval}, {"AuditCheckInterval", cfg.AuditCheckInterval}, {"ShutdownTimeout", cfg.ShutdownTimeout}} {
 		if d.value < 0 {
 			return fmt.Errorf("server: %w: %s is %s, below zero", ErrConfig, d.name, d.value)
 		}

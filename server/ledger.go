@@ -14,6 +14,7 @@ import (
 type watchedLedger struct {
 	*audit.Ledger
 	metrics *metrics.Metrics
+	users   *activeUsers
 	failed  *failure
 }
 
@@ -29,6 +30,11 @@ func (w watchedLedger) AppendBatch(ctx context.Context, entries []audit.Entry) (
 		if !r.Duplicate {
 			e := entries[i]
 			w.metrics.Count(metrics.AuditEntries, e.Action, string(e.Result), e.Severity)
+			at := e.Time
+			if at.IsZero() {
+				at = begun
+			}
+			w.users.saw(e.UserID, at)
 		}
 	}
 	return receipts, nil

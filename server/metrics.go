@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -19,13 +20,22 @@ var scrapeLabels = map[string]string{"job": "kaizen"}
 
 // registerMetrics fills the registry that /metrics shows, with what is derived
 // from spans, what the ledger holds and what the stores take.
-func (s *Server) registerMetrics() (*metrics.Metrics, error) {
+func (s *Server) registerMetrics(ctx context.Context) (*metrics.Metrics, error) {
 	p := &s.parts
 	m, err := metrics.New(metrics.Config{Registry: p.derived})
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	watchLedger(m, p.ledger)
+	if p.users, err = newActiveUsers(ctx, p.ledger); err != nil {
+		return nil, err
+	}
+	if err := p.registry.Register(p.users.collector()); err != nil {
+		return nil, fmt.Errorf("server: register metrics: %w", err)
+	}
+	if err := s.registerPlace(); err != nil {
+		return nil, err
+	}
 	p.deriver = derive.New(m, derive.Config{})
 	p.store.OnSpans(p.deriver.Spans)
 	if err := p.store.Register(p.registry); err != nil {
@@ -62,6 +72,9 @@ func watchLedger(m *metrics.Metrics, l *audit.Ledger) {
 		}
 		return float64(oldest.UnixNano()) / 1e9
 	})
+	// Nothing removes entries by their age: they are kept for ever.
+	m.Set(metrics.AuditRetention, math.Inf(1))
+	m.BindCounter(metrics.AuditAppendFailures) // from zero, so that the first one is a rise
 }
 
 // gatherer gathers both registries, brought up to date first: runs that nobody
@@ -71,7 +84,7 @@ func (p *parts) gatherer() prometheus.Gatherer {
 		p.deriver.Expire()
 		own, ownErr := p.registry.Gather()
 		derived, derivedErr := p.derived.Gather()
-		return mergeFamilies(own, derived), errors.Join(ownErr, derivedErr)
+		return mergeFamilies(fit(own), derived), errors.Join(ownErr, derivedErr)
 	})
 }
 

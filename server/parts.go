@@ -40,6 +40,7 @@ type parts struct {
 	metrics *prom.DB
 	store   *store.Store
 	deriver *derive.Deriver
+	users   *activeUsers
 	ingest  *ingest.Server
 
 	api, jaeger, log, ui http.Handler
@@ -50,13 +51,13 @@ type parts struct {
 
 // openParts opens the stores and joins them: what ingest takes goes to the
 // store, whose new spans become metrics.
-func (s *Server) openParts(context.Context) error {
+func (s *Server) openParts(ctx context.Context) error {
 	p := &s.parts
 	p.registry, p.derived = prometheus.NewRegistry(), prometheus.NewRegistry()
 	if err := s.openStores(); err != nil {
 		return err
 	}
-	m, err := s.registerMetrics()
+	m, err := s.registerMetrics(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,7 @@ func (s *Server) openParts(context.Context) error {
 	p.ui = ui.Handler()
 	p.api = api.New(api.Config{
 		Store:      p.store,
-		Ledger:     watchedLedger{p.ledger, m, &p.ledgerFailed},
+		Ledger:     watchedLedger{p.ledger, m, p.users, &p.ledgerFailed},
 		Registerer: p.registry,
 		Logger:     s.logger,
 	})
@@ -79,6 +80,7 @@ func (s *Server) openParts(context.Context) error {
 		"ledger":    p.ledgerFailed.check,
 		"telemetry": p.telemetryFailed.check,
 	}
+	s.startAuditChecks(m)
 	stop := p.metrics.SelfScrape(p.gatherer(), s.cfg.ScrapeInterval, scrapeLabels)
 	s.stops.addClose("self-scrape", func() error { stop(); return nil })
 	return nil

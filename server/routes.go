@@ -21,6 +21,7 @@ func (s *Server) uiRoutes() http.Handler {
 		EnableOpenMetrics: true,
 		Registry:          s.parts.registry,
 	}))
+	guarded("GET /metrics/agents", s.parts.metrics.Federation(scrapeLabels))
 	s.otlpInto(guarded)
 	guarded("GET /readyz", http.HandlerFunc(s.health.ready))
 	public("GET /healthz", http.HandlerFunc(s.health.live))

@@ -280,7 +280,7 @@ func TestShutdownOrder(t *testing.T) {
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"OTLP over gRPC", "OTLP over HTTP", "page and API", "self-scrape", "telemetry", "metrics", "ledger",
+	want := []string{"OTLP over gRPC", "OTLP over HTTP", "page and API", "self-scrape", "checks of the ledger", "telemetry", "metrics", "ledger",
 		"listener of OTLP over gRPC", "listener of OTLP over HTTP", "listener of page and API", "lock"}
 	if strings.Join(order, ", ") != strings.Join(want, ", ") {
 		t.Errorf("order = %q, want %q", order, want)

@@ -89,6 +89,7 @@ func TestObservations(t *testing.T) {
 			"kaizen_model_calls_total{" + model + "ok} 1", "kaizen_model_call_duration_seconds{" + model + "ok} 2", "kaizen_model_first_chunk_seconds{" + model + "ok} 0.25",
 			"kaizen_model_tokens_total{agent=planner,kind=input,model=gpt-5,provider=openai} 10", "kaizen_model_tokens_total{agent=planner,kind=cache_read,model=gpt-5,provider=openai} 4",
 			"kaizen_model_tokens_total{agent=planner,kind=output,model=gpt-5,provider=openai} 3", "kaizen_model_tokens_total{agent=planner,kind=reasoning,model=gpt-5,provider=openai} 2",
+			"kaizen_cache_requests_total{cache=prompt,outcome=hit} 1",
 			"kaizen_model_cost_usd_total{agent=planner,model=gpt-5,provider=openai} 1.5",
 		}},
 		{"model call of unknown price", modelCall(1, 0, func(s *record.Span) { s.HasUsage, s.HasCost = false, false }), []string{

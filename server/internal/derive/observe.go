@@ -179,6 +179,13 @@ func (o *observer) usage() {
 				o.count(metrics.ModelTokens, float64(t.n), agent, provider, model, t.kind)
 			}
 		}
+		if s.Kind != record.KindEmbedding {
+			outcome := metrics.OutcomeMiss
+			if s.Usage.CacheRead > 0 {
+				outcome = metrics.OutcomeHit
+			}
+			o.count(metrics.CacheRequests, 1, metrics.CachePrompt, outcome)
+		}
 	}
 	switch {
 	case s.HasCost && s.CostNanoUSD >= 0:

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/metadata"
 )
 
@@ -45,6 +46,15 @@ func (s *metadataStore) set(family string, m metadata.Metadata) {
 	defer s.mu.Unlock()
 	s.byID[family] = m
 }
+
+// get returns what is known of a family.
+func (s *metadataStore) get(family string) metadata.Metadata {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byID[family]
+}
+
+func (s *metadataStore) typeOf(family string) model.MetricType { return s.get(family).Type }
 
 // all returns the families in order of name, or the one that is asked for.
 func (s *metadataStore) all(family string) (names []string, byName map[string]metadata.Metadata) {

@@ -67,6 +67,7 @@ type otlpBatch struct {
 	rejected int
 
 	target    labels.Labels // job and instance
+	known     bool          // the resource has sent before
 	newest    int64         // newest time of the resource's points, ms
 	labelName map[string]string
 }
@@ -87,6 +88,7 @@ func (c *otlpBatch) resource(rm pmetric.ResourceMetrics) error {
 		b.Set(model.InstanceLabel, v.AsString())
 	}
 	c.target = b.Labels()
+	c.known = c.knownTarget(attrs)
 	for _, sm := range rm.ScopeMetrics().All() {
 		for _, m := range sm.Metrics().All() {
 			if err := c.metric(m); err != nil {
@@ -124,7 +126,7 @@ func (c *otlpBatch) metric(m pmetric.Metric) error {
 	case pmetric.MetricTypeGauge:
 		return each(c, f, m.Gauge().DataPoints().All(), c.gauge)
 	case pmetric.MetricTypeSum:
-		f.temporality = m.Sum().AggregationTemporality()
+		f.temporality, f.counts = m.Sum().AggregationTemporality(), m.Sum().IsMonotonic()
 		return each(c, f, m.Sum().DataPoints().All(), c.sum)
 	case pmetric.MetricTypeHistogram:
 		f.temporality = m.Histogram().AggregationTemporality()
@@ -142,6 +144,7 @@ func (c *otlpBatch) metric(m pmetric.Metric) error {
 type family struct {
 	name        string
 	nameErr     error
+	counts      bool // a sum that only rises
 	temporality pmetric.AggregationTemporality
 }
 
@@ -190,6 +193,11 @@ func (c *otlpBatch) number(f family, p pmetric.NumberDataPoint, delta bool) erro
 	}
 	s := sample{labels: ls, t: c.time(p.Timestamp()), v: v, exemplars: promExemplars(p.Exemplars())}
 	if !delta {
+		if f.counts {
+			if err := c.bear(p.StartTimestamp(), []sample{s}); err != nil {
+				return err
+			}
+		}
 		return c.add([]sample{s})
 	}
 	total, repeated, err := c.deltas.number(ls, s.t, v, p.Flags().NoRecordedValue())
@@ -218,11 +226,14 @@ func (c *otlpBatch) histogram(f family, p pmetric.HistogramDataPoint) error {
 		}
 		h = total
 	}
-	err = c.add(classicSamples(f.name, base, t, h, stale, promExemplars(p.Exemplars())))
+	point := classicSamples(f.name, base, t, h, stale, promExemplars(p.Exemplars()))
 	if f.delta() {
-		return c.deltas.keep(err)
+		return c.deltas.keep(c.add(point))
 	}
-	return err
+	if err := c.bear(p.StartTimestamp(), point); err != nil {
+		return err
+	}
+	return c.add(point)
 }
 
 func (c *otlpBatch) exponential(f family, p pmetric.ExponentialHistogramDataPoint) error {
@@ -337,19 +348,14 @@ func (c *otlpBatch) setAttributes(b *labels.Builder, attrs pcommon.Map, skip fun
 // series as Prometheus does: as one series that queries can join by job and instance.
 // It is no data point, so a refusal is not counted.
 func (c *otlpBatch) targetInfo(attrs pcommon.Map) error {
-	if c.newest == math.MinInt64 || c.target.IsEmpty() {
+	if c.newest == math.MinInt64 {
 		return nil
 	}
-	b := labels.NewBuilder(labels.EmptyLabels())
-	err := c.setAttributes(b, attrs, func(key string) bool {
-		return key == "service.name" || key == "service.namespace" || key == "service.instance.id"
-	})
-	if err != nil || b.Labels().IsEmpty() {
+	ls, ok := c.targetLabels(attrs)
+	if !ok {
 		return nil
 	}
-	c.target.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
-	ls := b.Set(model.MetricNameLabel, "target_info").Labels()
-	err = c.add([]sample{{labels: ls, t: c.newest, v: 1}})
+	err := c.add([]sample{{labels: ls, t: c.newest, v: 1}})
 	var r *refusal
 	if errors.As(err, &r) {
 		return nil
