@@ -1,0 +1,425 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/server/backend/internal/group"
+)
+
+// pageRows is how many entries are fetched at once: no connection is held while
+// the caller has them.
+const pageRows = 512
+
+// Get is [audit.Ledger.Get].
+func (l *Ledger) Get(ctx context.Context, index int64) (audit.Entry, error) {
+	line, err := l.line(ctx, index)
+	var e audit.Entry
+	if err == nil {
+		e, err = audit.DecodeLine(line)
+		e.Index = index
+	}
+	if err != nil {
+		return audit.Entry{}, fmt.Errorf("postgres: get entry %d: %w", index, err)
+	}
+	return e, nil
+}
+
+// line reads one stored line, and checks it against its hash.
+func (l *Ledger) line(ctx context.Context, index int64) ([]byte, error) {
+	if err := l.usable(ctx); err != nil {
+		return nil, err
+	}
+	var line, leaf []byte
+	err := l.pool.QueryRow(ctx, "SELECT line, leaf FROM "+l.cfg.Schema+".entries WHERE idx = $1", index).Scan(&line, &leaf)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, l.absent(ctx, index)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return line, checkLine(index, line, leaf)
+}
+
+// absent says why there is no entry: it was removed by retention, or never was.
+func (l *Ledger) absent(ctx context.Context, index int64) error {
+	if err := l.refresh(ctx); err != nil {
+		return err
+	}
+	if index < 0 || index >= l.Size() {
+		return audit.ErrNotFound
+	}
+	var dropped bool
+	q := "SELECT EXISTS (SELECT FROM " + l.cfg.Schema + ".dropped WHERE base <= $1 AND next > $1)"
+	if err := l.pool.QueryRow(ctx, q, index).Scan(&dropped); err != nil {
+		return err
+	}
+	if dropped {
+		return fmt.Errorf("%w: removed by retention", audit.ErrNotFound)
+	}
+	return &audit.TamperError{Path: "entries", Index: index, Reason: "entry is missing"}
+}
+
+func checkLine(index int64, line, leaf []byte) error {
+	if got := tlog.RecordHash(line); string(got[:]) != string(leaf) {
+		return &audit.TamperError{
+			Path: "entries", Index: index, Reason: "entry and stored hash differ",
+			Want: hex.EncodeToString(leaf), Got: hex.EncodeToString(got[:]),
+		}
+	}
+	return nil
+}
+
+// Proof is [audit.Ledger.Proof]. Every hash it takes from the tables is checked
+// against the signed root.
+func (l *Ledger) Proof(index int64) (audit.Proof, error) {
+	p, err := l.prove(l.ctx, index)
+	if err != nil {
+		return audit.Proof{}, fmt.Errorf("postgres: prove entry %d: %w", index, err)
+	}
+	return p, nil
+}
+
+func (l *Ledger) prove(ctx context.Context, index int64) (audit.Proof, error) {
+	if l.queue.Closed() {
+		return audit.Proof{}, audit.ErrClosed
+	}
+	line, err := l.line(ctx, index)
+	if err != nil {
+		return audit.Proof{}, err
+	}
+	if err := l.refresh(ctx); err != nil {
+		return audit.Proof{}, err
+	}
+	p, err := group.Prove(l.Checkpoint(), index, line, tiles{l, ctx})
+	if err != nil && context.Cause(ctx) == nil {
+		return p, &audit.TamperError{Path: "nodes", Index: index, Reason: err.Error()}
+	}
+	return p, err
+}
+
+// tiles reads the hash tiles of the tree from the tables.
+type tiles struct {
+	l   *Ledger
+	ctx context.Context
+}
+
+func (tiles) Height() int                     { return 8 }
+func (tiles) SaveTiles([]tlog.Tile, [][]byte) {}
+
+func (t tiles) ReadTiles(want []tlog.Tile) ([][]byte, error) {
+	out := make([][]byte, len(want))
+	for i, tile := range want {
+		var err error
+		if out[i], err = t.l.Tile(t.ctx, tile.L, tile.N, tile.W); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Tile is the C2SP tile of that level and number, with width hashes of 32
+// bytes.
+func (l *Ledger) Tile(ctx context.Context, level int, n int64, width int) ([]byte, error) {
+	first := n << 8
+	if level > 0 {
+		return l.hashes(ctx, "SELECT n, hash FROM "+l.cfg.Schema+".nodes WHERE level = $3 AND n >= $1 AND n < $2 ORDER BY n", first, width, level)
+	}
+	out, err := l.hashes(ctx, "SELECT idx, leaf FROM "+l.cfg.Schema+".entries WHERE idx >= $1 AND idx < $2 ORDER BY idx", first, width)
+	if err == nil {
+		return out, nil
+	}
+	return l.oldLeaves(ctx, first, width)
+}
+
+// hashes collects width hashes, which must follow each other without a gap.
+func (l *Ledger) hashes(ctx context.Context, q string, first int64, width int, more ...any) ([]byte, error) {
+	rows, err := l.pool.Query(ctx, q, append([]any{first, first + int64(width)}, more...)...)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, 0, width*tlog.HashSize)
+	var n int64
+	var hash []byte
+	_, err = pgx.ForEachRow(rows, []any{&n, &hash}, func() error {
+		if n != first+int64(len(out)/tlog.HashSize) || len(hash) != tlog.HashSize {
+			return fmt.Errorf("hash %d is missing or broken", first+int64(len(out)/tlog.HashSize))
+		}
+		out = append(out, hash...)
+		return nil
+	})
+	if err == nil && len(out) != width*tlog.HashSize {
+		err = fmt.Errorf("hash %d is missing", first+int64(len(out)/tlog.HashSize))
+	}
+	return out, err
+}
+
+// Query is [audit.Ledger.Query]. It reads in pages.
+func (l *Ledger) Query(ctx context.Context, q audit.Query) iter.Seq2[audit.Entry, error] {
+	return func(yield func(audit.Entry, error) bool) {
+		fail := func(err error) { yield(audit.Entry{}, fmt.Errorf("postgres: query: %w", err)) }
+		where, err := l.condition(ctx, q)
+		if err != nil {
+			fail(err)
+			return
+		}
+		where.cursor(q)
+		left := q.Limit
+		for !where.impossible {
+			page, err := l.page(ctx, where, q.Descending, limited(left))
+			for i := range page {
+				e, err := page[i].decode()
+				if err != nil {
+					fail(err)
+					return
+				}
+				if left--; !yield(e, nil) || left == 0 {
+					return
+				}
+			}
+			if err != nil {
+				fail(err)
+				return
+			}
+			if len(page) < limited(left+len(page)) {
+				return
+			}
+			where.move(page[len(page)-1].index, q.Descending)
+		}
+	}
+}
+
+// limited is how many rows the next page needs.
+func limited(left int) int {
+	if left <= 0 || left > pageRows {
+		return pageRows
+	}
+	return left
+}
+
+// Count is [audit.Ledger.Count], without reading lines.
+func (l *Ledger) Count(ctx context.Context, q audit.Query) (n int64, err error) {
+	where, err := l.condition(ctx, q)
+	if err == nil && !where.impossible {
+		text, args := where.sql()
+		err = l.pool.QueryRow(ctx, "SELECT count(*) FROM "+l.cfg.Schema+".entries WHERE "+text, args...).Scan(&n)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("postgres: count: %w", err)
+	}
+	return n, nil
+}
+
+// Lines implements [audit.Backend].
+func (l *Ledger) Lines(ctx context.Context, from int64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		fail := func(err error) { yield(nil, fmt.Errorf("postgres: lines: %w", err)) }
+		next := max(from, 0)
+		where, err := l.condition(ctx, audit.Query{After: next})
+		if err != nil {
+			fail(err)
+			return
+		}
+		where.cursor(audit.Query{After: next})
+		size := where.below
+		for next < size {
+			page, err := l.page(ctx, where, false, pageRows)
+			for i := range page {
+				if page[i].index != next {
+					break
+				}
+				if !yield(page[i].line, nil) {
+					return
+				}
+				next++
+			}
+			if err == nil && (len(page) == 0 || page[len(page)-1].index+1 != next) {
+				if err = l.absent(ctx, next); errors.Is(err, audit.ErrNotFound) {
+					err = fmt.Errorf("entry %d: %w", next, err)
+				}
+			}
+			if err != nil {
+				fail(err)
+				return
+			}
+			where.move(next-1, false)
+		}
+	}
+}
+
+// row is one stored entry.
+type row struct {
+	index int64
+	line  []byte
+}
+
+func (r row) decode() (audit.Entry, error) {
+	e, err := audit.DecodeLine(r.line)
+	if err != nil {
+		return e, &audit.TamperError{Path: "entries", Index: r.index, Reason: err.Error()}
+	}
+	e.Index = r.index
+	return e, nil
+}
+
+// page reads the next rows that match. Rows that were read before an error are
+// returned with it.
+func (l *Ledger) page(ctx context.Context, where *condition, descending bool, limit int) (out []row, err error) {
+	if err := l.usable(ctx); err != nil {
+		return nil, err
+	}
+	text, args := where.sql()
+	order := " ORDER BY idx LIMIT "
+	if descending {
+		order = " ORDER BY idx DESC LIMIT "
+	}
+	rows, err := l.pool.Query(ctx, "SELECT idx, line, leaf FROM "+l.cfg.Schema+".entries WHERE "+text+order+strconv.Itoa(limit), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r row
+		var leaf []byte
+		if err := rows.Scan(&r.index, &r.line, &leaf); err != nil {
+			return out, err
+		}
+		if err := checkLine(r.index, r.line, leaf); err != nil {
+			return out, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+// condition is a query in SQL: terms joined by AND, over a range of indexes.
+type condition struct {
+	terms      []string
+	args       []any
+	from       int64 // inclusive
+	below      int64 // exclusive: at first the size when the query began
+	impossible bool
+}
+
+// condition translates all of q but order, limit and cursor.
+func (l *Ledger) condition(ctx context.Context, q audit.Query) (*condition, error) {
+	if err := l.usable(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.refresh(ctx); err != nil {
+		return nil, err
+	}
+	c := &condition{below: l.Size()}
+	for _, f := range []struct{ column, value string }{
+		{"agent", q.AgentID}, {"action", q.Action}, {"usr", q.UserID}, {"subject", q.Subject},
+		{"session", q.SessionID}, {"run", q.RunID},
+	} {
+		if f.value != "" {
+			c.add(f.column+" = $%d", escape(f.value))
+		}
+	}
+	if q.Result != "" {
+		c.add("result = $%d", resultCode(q.Result))
+	}
+	c.hexTerm("trace", q.TraceID, 16)
+	c.hexTerm("span", q.SpanID, 8)
+	if !q.Since.IsZero() {
+		c.add("time >= $%d", nanos(q.Since))
+	}
+	if !q.Until.IsZero() {
+		c.add("time <= $%d", nanos(q.Until))
+	}
+	return c, nil
+}
+
+func (c *condition) add(term string, arg any) {
+	c.args = append(c.args, arg)
+	c.terms = append(c.terms, fmt.Sprintf(term, len(c.args)))
+}
+
+// hexTerm compares an id that is stored as its bytes. A text that is no id in
+// lower-case hex is that of no entry.
+func (c *condition) hexTerm(column, value string, size int) {
+	if value == "" {
+		return
+	}
+	b, err := hex.DecodeString(value)
+	if err != nil || len(b) != size || strings.ToLower(value) != value {
+		c.impossible = true
+		return
+	}
+	if size == 8 {
+		c.add(column+" = $%d", int64(binary.BigEndian.Uint64(b)))
+		return
+	}
+	c.add(column+" = $%d", [16]byte(b))
+}
+
+// nanos is t as the column time has it, clamped to what it can hold.
+func nanos(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, 0)):
+		return -1
+	case t.Year() >= 2262:
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
+// cursor goes on after an earlier answer.
+func (c *condition) cursor(q audit.Query) {
+	switch {
+	case q.After <= 0:
+	case q.Descending:
+		c.below = min(c.below, q.After-1)
+	default:
+		c.from = q.After
+	}
+	c.impossible = c.impossible || c.from >= c.below
+}
+
+// move continues after the entry at index.
+func (c *condition) move(index int64, descending bool) {
+	if descending {
+		c.below = index
+	} else {
+		c.from = index + 1
+	}
+	c.impossible = c.from >= c.below
+}
+
+// sql gives the text after WHERE.
+func (c *condition) sql() (string, []any) {
+	terms := append(c.terms[:len(c.terms):len(c.terms)], fmt.Sprintf("idx < $%d", len(c.args)+1))
+	args := append(c.args[:len(c.args):len(c.args)], c.below)
+	if c.from > 0 {
+		terms = append(terms, fmt.Sprintf("idx >= $%d", len(args)+1))
+		args = append(args, c.from)
+	}
+	return strings.Join(terms, " AND "), args
+}
+
+// oldLeaves reads the leaf hashes of entries that retention has removed, at
+// least in part.
+func (l *Ledger) oldLeaves(ctx context.Context, first int64, width int) ([]byte, error) {
+	q := strings.ReplaceAll(`SELECT idx, leaf FROM (
+		SELECT idx, leaf FROM {{schema}}.entries WHERE idx >= $1 AND idx < $2
+		UNION ALL
+		SELECT base + k, substring(hashes FROM (32 * k + 1)::int FOR 32)
+		FROM {{schema}}.leaves, generate_series(0, length(hashes) / 32 - 1) AS k
+		WHERE base > $1 - 256 AND base < $2 AND base + k >= $1 AND base + k < $2
+	) AS both_of_them ORDER BY idx`, "{{schema}}", l.cfg.Schema)
+	return l.hashes(ctx, q, first, width)
+}
