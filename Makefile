@@ -10,7 +10,7 @@ BIN := bin/kaizen
 # them 30 MB: docs/adr/0005-a-small-binary.md.
 BUILD := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '-s -w'
 
-.PHONY: all build demo test test-setup test-page bench fuzz crash lint tidy clean help
+.PHONY: all build demo test test-setup test-page bench bench-ledger fuzz crash lint tidy clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,6 +35,10 @@ test-page: ## type-check and test the page's modules
 
 bench: ## the benchmarks beside their baselines, as a table of ratios
 	@go run ./tools/benchratio
+
+BENCH_LEDGER ?=
+bench-ledger: ## the audit ledger beside other stores, in ratios; BENCH_LEDGER=-short for a quick look
+	@cd peers && GOWORK=off go run ./ledgerbench $(BENCH_LEDGER)
 
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz test for FUZZTIME each
