@@ -135,6 +135,12 @@ type attemptKey struct{}
 // sent notes that a request of the call leaves.
 func sent(p *hook.ModelCall, c llmhttp.Call) {
 	p.Attempts++
+	if p.Model == "" { // announced by a framework that does not know which
+		p.Model = c.Model
+	}
+	if p.Provider == "" {
+		p.Provider = c.Provider
+	}
 	p.ServerAddress, p.ServerPort = c.ServerAddress, c.ServerPort
 	p.Input, p.System = messages(c.Input), messages(c.System)
 }
