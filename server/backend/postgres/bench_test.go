@@ -71,7 +71,7 @@ func run(b *testing.B, writers []*postgres.Ledger, callers, n int) time.Duration
 func BenchmarkAppend(b *testing.B) {
 	for _, writers := range []int{1, 4} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			const n = 96_000
+			const n = 128_000
 			var took, naive time.Duration
 			rows := 0
 			for b.Loop() {
@@ -80,7 +80,7 @@ func BenchmarkAppend(b *testing.B) {
 				for range writers {
 					ls = append(ls, open(b, cfg))
 				}
-				took += run(b, ls, 8/writers, n)
+				took += run(b, ls, 8, n)
 				d, k := naiveInserts(b, cfg.Schema)
 				naive, rows = naive+d, rows+k
 				b.StopTimer()
