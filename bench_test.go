@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kaizen-go/kaizen"
 	"github.com/kaizen-go/kaizen/hook"
@@ -21,11 +23,14 @@ func (discard) Shutdown(context.Context) error                             { ret
 
 // BenchmarkToolEvent is a tool call of a run: its span with twelve attributes to
 // the queue, samples with exemplars, a log line that is written, or not. The
-// baseline is a bare OpenTelemetry span with as many attributes.
+// baselines are a bare OpenTelemetry span with as many attributes, set at once,
+// and the same span as our own: the same name, kind, attributes, times and
+// status, written by hand.
 func BenchmarkToolEvent(b *testing.B) {
 	provider := func() *sdktrace.TracerProvider {
 		return sdktrace.NewTracerProvider(sdktrace.WithBatcher(discard{}, sdktrace.WithMaxQueueSize(1<<16)))
 	}
+	never := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
 	b.Run("bare span", func(b *testing.B) {
 		tracer := provider().Tracer("bench")
 		b.ReportAllocs()
@@ -38,8 +43,25 @@ func BenchmarkToolEvent(b *testing.B) {
 			span.End()
 		}
 	})
+	b.Run("the same span by hand", func(b *testing.B) {
+		tracer := provider().Tracer("bench")
+		b.ReportAllocs()
+		for b.Loop() {
+			toolByHand(b.Context(), tracer, &hook.Tool{Name: "search", CallID: "c1", Description: "Searches.", Type: "function"})
+		}
+	})
+	b.Run("the same span by hand, unsampled", func(b *testing.B) {
+		tracer := never.Tracer("bench")
+		b.ReportAllocs()
+		for b.Loop() {
+			toolByHand(b.Context(), tracer, &hook.Tool{Name: "search", CallID: "c1", Description: "Searches.", Type: "function"})
+		}
+	})
 	event := func(b *testing.B, cfg kaizen.Config) {
-		cfg.TracerProvider, cfg.LogWriter, cfg.SpoolDir = provider(), io.Discard, kaizen.NoSpool
+		if cfg.TracerProvider == nil {
+			cfg.TracerProvider = provider()
+		}
+		cfg.LogWriter, cfg.SpoolDir = io.Discard, kaizen.NoSpool
 		obs, err := kaizen.Start(b.Context(), cfg)
 		if err != nil {
 			b.Fatal(err)
@@ -60,6 +82,23 @@ func BenchmarkToolEvent(b *testing.B) {
 		_ = obs.Shutdown(ctx)
 	}
 	b.Run("span and samples", func(b *testing.B) { event(b, kaizen.Config{LogLevel: 12, Off: kaizen.Audit}) })
+	b.Run("unsampled span, and samples", func(b *testing.B) {
+		event(b, kaizen.Config{LogLevel: 12, Off: kaizen.Audit, TracerProvider: never})
+	})
 	b.Run("span, samples and line", func(b *testing.B) { event(b, kaizen.Config{Off: kaizen.Audit}) })
 	b.Run("all four", func(b *testing.B) { event(b, kaizen.Config{AuditDir: b.TempDir() + "/audit"}) })
+}
+
+// toolByHand is the span of a tool call as one writes it with OpenTelemetry's SDK.
+func toolByHand(ctx context.Context, tracer trace.Tracer, tool *hook.Tool) {
+	_, span := tracer.Start(ctx, "execute_tool "+tool.Name, trace.WithTimestamp(time.Now()), trace.WithAttributes(
+		attribute.String("gen_ai.operation.name", "execute_tool"), attribute.String("gen_ai.tool.name", tool.Name),
+		attribute.String("gen_ai.tool.call.id", tool.CallID), attribute.String("gen_ai.tool.description", tool.Description),
+		attribute.String("gen_ai.tool.type", tool.Type), attribute.String("kaizen.kind", "tool"),
+		attribute.String("gen_ai.agent.name", testRun.AgentName), attribute.String("gen_ai.agent.id", testRun.AgentID),
+		attribute.String("kaizen.run.id", testRun.RunID), attribute.String("gen_ai.conversation.id", testRun.SessionID),
+		attribute.String("user.id", testRun.UserID)))
+	span.SetAttributes(attribute.String("kaizen.status", "ok"))
+	span.SetStatus(codes.Ok, "")
+	span.End(trace.WithTimestamp(time.Now()))
 }

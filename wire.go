@@ -70,12 +70,11 @@ var rules = [...]rule{
 
 // Start implements [hook.Recorder]: the operation's span begins.
 func (w *wire) Start(ctx context.Context, e *hook.Event) context.Context {
-	t := w.self.start()
+	t := w.self.now()
 	r := &rules[e.Kind()]
-	op := r.span(w, e)
-	op.Start = e.Start
-	op.Attributes = appendIdentity(op.Attributes, e)
+	op := operation(w, r, e)
 	ctx, span := w.startSpan(ctx, e, op)
+	w.reuse(op.Attributes[:len(op.Attributes)+len(op.Details)])
 	t = w.self.add(signalTraces, t)
 	if e.Kind() == hook.KindRun {
 		w.metrics.Shift(metrics.AgentsActive, 1, e.Run.AgentName)
@@ -91,7 +90,7 @@ func (w *wire) Start(ctx context.Context, e *hook.Event) context.Context {
 // End implements [hook.Recorder]: the operation's span ends, and it is counted,
 // logged and entered in the ledger, all under the ids of that span.
 func (w *wire) End(ctx context.Context, e *hook.Event) {
-	t := w.self.start()
+	t := w.self.now()
 	r := &rules[e.Kind()]
 	span := trace.SpanFromContext(ctx)
 	if call, ok := e.Payload.(*hook.ModelCall); ok {
@@ -106,6 +105,8 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 	} else {
 		genai.End(span, out)
 	}
+	w.reuse(out.Attributes)
+	out.Attributes = nil
 	t = w.self.add(signalTraces, t)
 
 	if r.count != nil {
@@ -137,18 +138,25 @@ func (w *wire) startSpan(ctx context.Context, e *hook.Event, op genai.Operation)
 		return w.tracer.Start(ctx, op)
 	}
 	span := trace.SpanFromContext(ctx)
-	genai.Enrich(span, genai.Outcome{Attributes: op.Attributes})
+	genai.Enrich(span, genai.Outcome{Attributes: append(op.Attributes, op.Details...)})
 	return ctx, span
 }
 
-// appendIdentity adds the attributes that every span of a run carries.
-func appendIdentity(kvs []attribute.KeyValue, e *hook.Event) []attribute.KeyValue {
-	kvs = append(kvs, genai.Kind.String(spanKind(e.Kind())))
+// operation is what the span of e starts with. Samplers are shown what it is
+// and whose; the other ids follow at once, but for a run: that is announced with
+// all that is known of it.
+func operation(w *wire, r *rule, e *hook.Event) genai.Operation {
+	op := r.span(w, e)
+	op.Start = e.Start
+	kvs := append(op.Attributes, genai.Kind.String(spanKind(e.Kind())))
+	if e.Run.AgentName != "" {
+		kvs = append(kvs, genai.AgentName.String(e.Run.AgentName))
+	}
+	shown := len(kvs)
 	for _, id := range [...]struct {
 		key   attribute.Key
 		value string
 	}{
-		{genai.AgentName, e.Run.AgentName},
 		{genai.AgentID, e.Run.AgentID},
 		{genai.RunID, e.Run.RunID},
 		{genai.ParentRunID, e.Run.ParentRunID},
@@ -159,7 +167,11 @@ func appendIdentity(kvs []attribute.KeyValue, e *hook.Event) []attribute.KeyValu
 			kvs = append(kvs, id.key.String(id.value))
 		}
 	}
-	return kvs
+	if e.Kind() == hook.KindRun {
+		shown = len(kvs)
+	}
+	op.Attributes, op.Details = kvs[:shown], kvs[shown:]
+	return op
 }
 
 // outcome says how the operation ended, free of secrets.

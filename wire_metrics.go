@@ -136,14 +136,18 @@ const (
 var signalNames = [numSignals]string{"traces", "metrics", "logs", "audit"}
 
 // selfTime adds up the time that recording takes from its callers.
-type selfTime struct{ nanos [numSignals]atomic.Int64 }
+type selfTime struct {
+	began time.Time // time.Since of it is half as dear as time.Now
+	nanos [numSignals]atomic.Int64
+}
 
-func (*selfTime) start() time.Time { return time.Now() }
+// now is a time to measure from.
+func (st *selfTime) now() time.Duration { return time.Since(st.began) }
 
 // add charges the time since t to s and returns the present.
-func (st *selfTime) add(s signal, t time.Time) time.Time {
-	now := time.Now()
-	st.nanos[s].Add(int64(now.Sub(t)))
+func (st *selfTime) add(s signal, t time.Duration) time.Duration {
+	now := st.now()
+	st.nanos[s].Add(int64(now - t))
 	return now
 }
 

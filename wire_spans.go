@@ -2,6 +2,7 @@ package kaizen
 
 import (
 	"context"
+	"sync"
 
 	"github.com/kaizen-go/kaizen/genai"
 	"github.com/kaizen-go/kaizen/hook"
@@ -12,6 +13,25 @@ import (
 // This file says how the span of each kind of event is named and what it
 // carries at its start and its end. Names and attributes are the GenAI
 // conventions'; ours begin with "kaizen.".
+
+// scratchPool has room for the attributes of spans, which OpenTelemetry's SDK
+// copies. The rules of the events that come most often take theirs from it.
+var scratchPool = sync.Pool{New: func() any { return new([scratchSize]attribute.KeyValue) }}
+
+const scratchSize = 32
+
+func scratch() []attribute.KeyValue {
+	return scratchPool.Get().(*[scratchSize]attribute.KeyValue)[:0]
+}
+
+// reuse puts room back, if it is of the pool and nobody else keeps it.
+func (w *wire) reuse(kvs []attribute.KeyValue) {
+	if cap(kvs) != scratchSize || !w.tracer.Copies() {
+		return
+	}
+	clear(kvs)
+	scratchPool.Put((*[scratchSize]attribute.KeyValue)(kvs[:scratchSize]))
+}
 
 // spanKind is the value of kaizen.kind, where memory and checkpoints are one each.
 func spanKind(k hook.Kind) string {
@@ -62,8 +82,7 @@ func planResult(_ *wire, e *hook.Event) []attribute.KeyValue {
 
 func modelSpan(_ *wire, e *hook.Event) genai.Operation {
 	p := e.Payload.(*hook.ModelCall)
-	kvs := make([]attribute.KeyValue, 0, 16)
-	kvs = append(kvs,
+	kvs := append(scratch(),
 		genai.OperationName.String(p.Operation),
 		genai.ProviderName.String(p.Provider),
 		genai.RequestModel.String(p.Model))
@@ -81,7 +100,7 @@ func modelSpan(_ *wire, e *hook.Event) genai.Operation {
 
 func modelResult(w *wire, e *hook.Event) []attribute.KeyValue {
 	p := e.Payload.(*hook.ModelCall)
-	kvs := make([]attribute.KeyValue, 0, 24)
+	kvs := scratch()
 	for _, s := range [...]struct {
 		key   attribute.Key
 		value string
@@ -168,8 +187,7 @@ func costAttributes(p *hook.ModelCall, status hook.Status) []attribute.KeyValue 
 
 func toolSpan(w *wire, e *hook.Event) genai.Operation {
 	p := e.Payload.(*hook.Tool)
-	kvs := make([]attribute.KeyValue, 0, 16)
-	kvs = append(kvs, genai.OperationName.String(genai.ExecuteTool), genai.ToolName.String(p.Name))
+	kvs := append(scratch(), genai.OperationName.String(genai.ExecuteTool), genai.ToolName.String(p.Name))
 	if p.CallID != "" {
 		kvs = append(kvs, genai.ToolCallID.String(p.CallID))
 	}

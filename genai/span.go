@@ -3,22 +3,33 @@ package genai
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // ScopeName is the instrumentation scope of the spans that [Tracer] starts.
 const ScopeName = "github.com/kaizen-go/kaizen"
 
 // Tracer starts the spans of agent operations.
-type Tracer struct{ tracer trace.Tracer }
+type Tracer struct {
+	tracer trace.Tracer
+	copies bool // what it is given, and keeps nothing of it
+}
 
 // NewTracer returns a Tracer whose spans come from p, under our scope and schema.
 func NewTracer(p trace.TracerProvider) Tracer {
-	return Tracer{p.Tracer(ScopeName, trace.WithSchemaURL(SchemaURL))}
+	t := Tracer{tracer: p.Tracer(ScopeName, trace.WithSchemaURL(SchemaURL))}
+	switch p.(type) {
+	case *sdktrace.TracerProvider, noop.TracerProvider:
+		t.copies = true
+	}
+	return t
 }
 
 // OTel returns the OpenTelemetry tracer, for spans of the user's own.
@@ -34,6 +45,9 @@ type Operation struct {
 	Start time.Time
 	// Attributes are set before the sampler sees the span.
 	Attributes []attribute.KeyValue
+	// Details are set right after the start, if the span is recorded: attributes
+	// that no sampler needs are cheaper here.
+	Details []attribute.KeyValue
 	// Links name spans of other traces; see [NewLink] and [trace.LinkFromContext].
 	Links []trace.Link
 	// Root starts a trace of its own, also when the context has a span. With a
@@ -51,11 +65,14 @@ func SpanName(operation, target string) string {
 	return operation + " " + target
 }
 
+// optionPool has room for the options of a start: the SDK reads them and keeps none.
+var optionPool = sync.Pool{New: func() any { return new([5]trace.SpanStartOption) }}
+
 // Start starts the span of an operation, a child of the span in ctx. It is the
 // one place where a Kaizen event becomes a span.
 func (t Tracer) Start(ctx context.Context, op Operation) (context.Context, trace.Span) {
-	opts := make([]trace.SpanStartOption, 0, 3) // links and roots are rare
-	opts = append(opts, trace.WithAttributes(op.Attributes...))
+	pooled := optionPool.Get().(*[5]trace.SpanStartOption)
+	opts := append(pooled[:0], trace.WithAttributes(op.Attributes...))
 	if op.Kind != trace.SpanKindUnspecified {
 		opts = append(opts, trace.WithSpanKind(op.Kind))
 	}
@@ -68,8 +85,20 @@ func (t Tracer) Start(ctx context.Context, op Operation) (context.Context, trace
 	if op.Root {
 		opts = append(opts, trace.WithNewRoot())
 	}
-	return t.tracer.Start(ctx, op.Name, opts...)
+	ctx, span := t.tracer.Start(ctx, op.Name, opts...)
+	if t.copies {
+		clear(opts)
+		optionPool.Put(pooled)
+	}
+	if len(op.Details) > 0 && span.IsRecording() {
+		span.SetAttributes(op.Details...)
+	}
+	return ctx, span
 }
+
+// Copies reports whether the provider is known to copy the attributes that it is
+// given, so that their slice can be used again. OpenTelemetry's SDK does.
+func (t Tracer) Copies() bool { return t.copies }
 
 // Outcome is how an operation ended.
 type Outcome struct {
@@ -91,11 +120,25 @@ type Outcome struct {
 const unknownType = "_OTHER"
 
 // The attributes of the statuses, made once: they are set on every span.
-var statuses = map[string][]attribute.KeyValue{
-	"ok":        {Status.String("ok")},
-	"error":     {Status.String("error")},
-	"denied":    {Status.String("denied")},
-	"cancelled": {Status.String("cancelled")},
+var (
+	statusOK        = []attribute.KeyValue{Status.String("ok")}
+	statusError     = []attribute.KeyValue{Status.String("error")}
+	statusDenied    = []attribute.KeyValue{Status.String("denied")}
+	statusCancelled = []attribute.KeyValue{Status.String("cancelled")}
+)
+
+func statusAttribute(status string) []attribute.KeyValue {
+	switch status {
+	case "ok":
+		return statusOK
+	case "error":
+		return statusError
+	case "denied":
+		return statusDenied
+	case "cancelled":
+		return statusCancelled
+	}
+	return []attribute.KeyValue{Status.String(status)}
 }
 
 // End sets the outcome's attributes and status on span and ends it. An
@@ -104,12 +147,10 @@ var statuses = map[string][]attribute.KeyValue{
 func End(span trace.Span, o Outcome) {
 	recording := span.IsRecording()
 	if recording {
-		span.SetAttributes(o.Attributes...)
-		if kvs, known := statuses[o.Status]; known {
-			span.SetAttributes(kvs...)
-		} else {
-			span.SetAttributes(Status.String(o.Status))
+		if len(o.Attributes) > 0 {
+			span.SetAttributes(o.Attributes...)
 		}
+		span.SetAttributes(statusAttribute(o.Status)...)
 		switch {
 		case o.Status == "ok":
 			span.SetStatus(codes.Ok, "")

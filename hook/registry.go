@@ -16,9 +16,10 @@ import (
 type Recorder interface {
 	// Start is told that an operation begins, before any handler is. The
 	// context it returns, with the operation's span in it, is the one that the
-	// operation runs in. A payload may be read only until Start returns.
+	// operation runs in. Neither event nor payload may be kept.
 	Start(ctx context.Context, e *Event) context.Context
-	// End is told that the operation ended, with the context that Start returned.
+	// End is told that the operation ended, with the context that Start
+	// returned. Neither event nor payload may be kept.
 	End(ctx context.Context, e *Event)
 }
 
@@ -75,11 +76,9 @@ func Current(ctx context.Context) *Op {
 type Op struct {
 	reg   *Registry
 	ctx   context.Context
-	id    ID
 	outer *Op // the operation around it, nil at the top
-	run   Run
-	start time.Time
 	ended atomic.Bool
+	event Event // the latest: told from here, it is no allocation of its own
 
 	mu      sync.Mutex
 	payload Payload
@@ -99,13 +98,16 @@ func (r *Registry) Begin(ctx context.Context, p Payload) (context.Context, *Op, 
 	if r == nil {
 		return ctx, &Op{payload: p}, nil
 	}
-	op := &Op{reg: r, id: ID(lastID.Add(1)), start: time.Now(), payload: p}
-	op.run, _ = runctx.From(ctx)
-	op.outer = Current(ctx)
+	op := &Op{reg: r, payload: p}
+	op.event = Event{Op: ID(lastID.Add(1)), Start: time.Now(), Payload: p}
+	op.event.Run, _ = runctx.From(ctx)
+	if op.outer = Current(ctx); op.outer != nil {
+		op.event.Parent = op.outer.ID()
+	}
 	wanted := r.wanted(p.Kind(), Start)
 	var e *Event
 	if r.cfg.Recorder != nil || wanted {
-		e = op.event(Start, op.start)
+		e = op.tell(Start, op.event.Start)
 	}
 	if r.cfg.Recorder != nil {
 		ctx = r.cfg.Recorder.Start(ctx, e)
@@ -142,7 +144,7 @@ func (r *Registry) Do(ctx context.Context, p Payload, f func(context.Context, *O
 }
 
 // ID returns the operation's id, 0 on a nil registry.
-func (op *Op) ID() ID { return op.id }
+func (op *Op) ID() ID { return op.event.Op }
 
 // Kind returns the kind of the operation.
 func (op *Op) Kind() Kind { return op.payload.Kind() }
@@ -182,7 +184,7 @@ func (op *Op) EndAt(err error, at time.Time) {
 	if op.reg.cfg.Recorder == nil && !wanted {
 		return
 	}
-	e := op.event(End, at)
+	e := op.tell(End, at)
 	e.Status, e.Err = StatusOf(err), err
 	op.mu.Lock()
 	if rec := op.reg.cfg.Recorder; rec != nil {
@@ -199,10 +201,9 @@ func (op *Op) EndAt(err error, at time.Time) {
 	}
 }
 
-func (op *Op) event(phase Phase, now time.Time) *Event {
-	e := &Event{Op: op.id, Phase: phase, Time: now, Start: op.start, Run: op.run, Payload: op.payload}
-	if op.outer != nil {
-		e.Parent = op.outer.id
-	}
-	return e
+// tell makes the event of a phase. Start is told to its end before End can be:
+// only the owner of an operation that has begun may end it.
+func (op *Op) tell(phase Phase, now time.Time) *Event {
+	op.event.Phase, op.event.Time = phase, now
+	return &op.event
 }
