@@ -26,6 +26,13 @@ type Config struct {
 	// ledger's directory, for the owner alone. If empty, "keys" beside the
 	// ledger's directory. It must not be inside it.
 	KeyDir string
+	// UsersAreSubjects makes the user of an entry that names no Subject its
+	// subject, so that it can be forgotten.
+	UsersAreSubjects bool
+	// ClearDetails are keys of Details that stay readable in entries with a
+	// subject, for reports that must outlive it: "tool", "model". Nothing
+	// personal may stand under them. If nil, all of details is encrypted.
+	ClearDetails []string
 	// SyncDelay is how long an entry may wait for others to share its sync. If
 	// zero, there is no wait: whatever arrives during one sync shares the
 	// next, which under load groups just as well.
@@ -79,6 +86,8 @@ type Ledger struct {
 	signer *signer
 	store  *store
 	queue  *queue
+	vault  *vault // keys of subjects
+	holds  holds
 
 	// Owned by whoever has the turn (commit.go).
 	ring      *ring
@@ -129,6 +138,9 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 	go l.scribe.run()
 	l.committed.Go(l.work)
 	l.keeper.start()
+	if err := l.resume(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("audit: open %s: %w", dir, err), l.Close())
+	}
 	return l, nil
 }
 
@@ -143,9 +155,13 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 // or the disk failed, while the entry was being written. Ctx bounds the
 // waiting alone: an entry that was queued is written even when ctx has ended.
 func (l *Ledger) Append(ctx context.Context, e Entry) (Receipt, error) {
+	one := [1]Entry{e}
+	entries, err := l.vault.admit(one[:])
+	if err != nil {
+		return Receipt{}, fmt.Errorf("audit: append: %w", err)
+	}
 	w := takeWrite()
-	entries := [1]Entry{e}
-	if err := l.append(ctx, w, entries[:]); err != nil {
+	if err := l.append(ctx, w, entries); err != nil {
 		return Receipt{}, err
 	}
 	r := w.receipts[0]
@@ -160,6 +176,15 @@ func (l *Ledger) AppendBatch(ctx context.Context, entries []Entry) ([]Receipt, e
 	if len(entries) == 0 {
 		return nil, nil
 	}
+	entries, err := l.vault.admit(entries)
+	if err != nil {
+		return nil, fmt.Errorf("audit: append: %w", err)
+	}
+	return l.appendRaw(ctx, entries)
+}
+
+// appendRaw is AppendBatch for entries that are as their lines shall be.
+func (l *Ledger) appendRaw(ctx context.Context, entries []Entry) ([]Receipt, error) {
 	w := takeWrite()
 	w.receipts = make([]Receipt, 0, len(entries))
 	if err := l.append(ctx, w, entries); err != nil {
@@ -224,10 +249,14 @@ func (l *Ledger) lead() {
 // [Stats].AsyncFailed. Errors are those of [Ledger.Append], and [ErrFull] if
 // the queue has no room: the entry is then not recorded.
 func (l *Ledger) AppendAsync(e Entry) error {
+	one := [1]Entry{e}
+	entries, err := l.vault.admit(one[:])
+	if err != nil {
+		return fmt.Errorf("audit: append: %w", err)
+	}
 	w := takeWrite()
 	w.async = true
-	entries := [1]Entry{e}
-	err := w.encode(entries[:])
+	err = w.encode(entries)
 	if err == nil {
 		if err = l.queue.tryPut(w); err != nil {
 			err = fmt.Errorf("audit: append: %w", err)
@@ -275,7 +304,7 @@ func (l *Ledger) Origin() string { return l.signer.origin }
 // Get reads the entry at index. [ErrNotFound] if there is none, [ErrClosed]
 // after Close, and a [*TamperError] if the line was changed on disk.
 func (l *Ledger) Get(ctx context.Context, index int64) (Entry, error) {
-	return l.store.read(ctx, index)
+	return l.vault.get(ctx, l.store, index)
 }
 
 // Proof makes a proof that the entry at index is in the ledger, which can be
@@ -286,13 +315,15 @@ func (l *Ledger) Proof(index int64) (Proof, error) { return l.store.prove(index)
 // iteration began. The last pair has an error and no entry if reading failed
 // or ctx ended. The loop's body may use the ledger.
 func (l *Ledger) Query(ctx context.Context, q Query) iter.Seq2[Entry, error] {
-	return l.store.query(ctx, q)
+	return l.vault.query(ctx, l.store, q)
 }
 
 // Count is the number of entries that match q, whose Limit, Descending and
 // After do not matter. It reads lines only if q names a session, run, trace or
 // span.
-func (l *Ledger) Count(ctx context.Context, q Query) (int64, error) { return l.store.count(ctx, q) }
+func (l *Ledger) Count(ctx context.Context, q Query) (int64, error) {
+	return l.vault.count(ctx, l.store, q)
+}
 
 // Stats says what the ledger holds.
 func (l *Ledger) Stats() Stats {
@@ -326,7 +357,7 @@ func (l *Ledger) shutdown() error {
 		// Everything is in the segments and under the checkpoint by now.
 		err = removeSynced(l.cfg.fsys, l.store.dir, ringName)
 	}
-	return errors.Join(err, l.store.closeFiles(), l.lock.Close())
+	return errors.Join(err, l.vault.close(), l.store.closeFiles(), l.lock.Close())
 }
 
 // fail makes the ledger refuse from now on: after a failed write or sync

@@ -35,6 +35,9 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 	if l.signer, err = prepare(dir, cfg); err != nil {
 		return nil, err
 	}
+	if l.vault, err = openVault(cfg.fsys, keyPath(dir, cfg.KeyDir), l.signer.origin, cfg); err != nil {
+		return nil, err
+	}
 	generation, err := l.recover(dir)
 	if err != nil {
 		return nil, err
@@ -50,8 +53,11 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 // abandon lets go of what open had taken before it failed.
 func (l *Ledger) abandon() error {
 	var err error
+	if l.vault != nil {
+		err = l.vault.close()
+	}
 	if l.store != nil {
-		err = l.store.closeFiles()
+		err = errors.Join(err, l.store.closeFiles())
 	}
 	return errors.Join(err, l.lock.Close())
 }

@@ -16,7 +16,19 @@ import (
 // until [Reader.Refresh]. All methods may be called at once.
 type Reader struct {
 	store   *store
-	refresh sync.Mutex // one Refresh at a time
+	vault   *vault // keys of subjects, if they may be read
+	holds   holds
+	refresh sync.Mutex // one Refresh at a time; guards what follows
+	learned int64      // entries that were looked at for erasures and holds
+}
+
+// ReaderConfig tunes a [Reader]. The zero value is what [OpenReader] uses.
+type ReaderConfig struct {
+	// KeyDir is where the keys of the ledger's subjects are, as in [Config]. If
+	// it does not exist or may not be read, personal fields are [Encrypted].
+	KeyDir string
+	// WithoutKeys leaves the keys alone: personal fields are [Encrypted].
+	WithoutKeys bool
 }
 
 // OpenReader opens the ledger in dir for reading. Errors are a [*TamperError]
@@ -25,14 +37,23 @@ type Reader struct {
 func OpenReader(dir string) (*Reader, error) { return openReader(durable.OS{}, dir) }
 
 func openReader(fsys durable.FS, dir string) (*Reader, error) {
-	r, err := newReader(fsys, dir)
+	return openReaderWith(fsys, dir, ReaderConfig{})
+}
+
+// OpenReaderWith is [OpenReader] with settings.
+func OpenReaderWith(dir string, cfg ReaderConfig) (*Reader, error) {
+	return openReaderWith(durable.OS{}, dir, cfg)
+}
+
+func openReaderWith(fsys durable.FS, dir string, cfg ReaderConfig) (*Reader, error) {
+	r, err := newReader(fsys, dir, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("audit: open %s for reading: %w", dir, err)
 	}
 	return r, nil
 }
 
-func newReader(fsys durable.FS, dir string) (*Reader, error) {
+func newReader(fsys durable.FS, dir string, cfg ReaderConfig) (*Reader, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -44,6 +65,12 @@ func newReader(fsys durable.FS, dir string) (*Reader, error) {
 	r := &Reader{store: newStore(fsys, dir, vkey)}
 	if err := r.advance(context.Background(), c); err != nil {
 		_ = r.store.closeFiles() // opened for reading: nothing can be lost
+		return nil, err
+	}
+	r.vault = newVault(fsys, keyPath(dir, cfg.KeyDir), r.Origin(), Config{}.withDefaults())
+	r.vault.absent = cfg.WithoutKeys
+	if err := r.learn(context.Background()); err != nil {
+		_ = r.store.closeFiles()
 		return nil, err
 	}
 	return r, nil
@@ -58,9 +85,30 @@ func (r *Reader) Refresh(ctx context.Context) error {
 	if err == nil {
 		err = r.advance(ctx, c)
 	}
+	if err == nil {
+		err = r.learn(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("audit: refresh %s: %w", r.store.dir, err)
 	}
+	return nil
+}
+
+// learn takes in new keys, erasures and holds.
+func (r *Reader) learn(ctx context.Context) error {
+	size := r.store.checkpoint().Size
+	if err := r.vault.refresh(); err != nil {
+		return err
+	}
+	tokens, err := erasedTokens(ctx, r.store, r.learned)
+	if err != nil {
+		return err
+	}
+	r.vault.learnErased(tokens)
+	if err := r.holds.load(ctx, r.store, r.learned); err != nil {
+		return err
+	}
+	r.learned = size
 	return nil
 }
 
@@ -118,7 +166,7 @@ func (r *Reader) Origin() string {
 
 // Get is [Ledger.Get].
 func (r *Reader) Get(ctx context.Context, index int64) (Entry, error) {
-	return r.store.read(ctx, index)
+	return r.vault.get(ctx, r.store, index)
 }
 
 // Proof is [Ledger.Proof], under the reader's checkpoint.
@@ -126,11 +174,13 @@ func (r *Reader) Proof(index int64) (Proof, error) { return r.store.prove(index)
 
 // Query is [Ledger.Query].
 func (r *Reader) Query(ctx context.Context, q Query) iter.Seq2[Entry, error] {
-	return r.store.query(ctx, q)
+	return r.vault.query(ctx, r.store, q)
 }
 
 // Count is [Ledger.Count].
-func (r *Reader) Count(ctx context.Context, q Query) (int64, error) { return r.store.count(ctx, q) }
+func (r *Reader) Count(ctx context.Context, q Query) (int64, error) {
+	return r.vault.count(ctx, r.store, q)
+}
 
 // Stats is [Ledger.Stats], of the entries that the reader shows.
 func (r *Reader) Stats() Stats { return r.store.stats() }
