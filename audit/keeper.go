@@ -155,10 +155,22 @@ func (s *store) sync() (Checkpoint, error) {
 	s.mu.RLock()
 	head, seg := s.head, s.segs[len(s.segs)-1]
 	s.mu.RUnlock()
-	if err := errors.Join(seg.lines.Sync(), seg.hashes.Sync()); err != nil {
+	if err := s.syncSegment(seg); err != nil {
 		return Checkpoint{}, fmt.Errorf("sync segment: %w", err)
 	}
 	return head, nil
+}
+
+// syncSegment makes what is in seg durable. After one sync has failed every
+// other fails too: the system forgets the pages that it could not write, and
+// whoever syncs next is told that all is well.
+func (s *store) syncSegment(seg *segment) error {
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
+	if s.syncErr == nil {
+		s.syncErr = errors.Join(seg.lines.Sync(), seg.hashes.Sync())
+	}
+	return s.syncErr
 }
 
 // removeSynced removes a file for good.

@@ -30,6 +30,8 @@ type memFS struct {
 	stop   bool // all calls after it fail too: the power is gone
 	dead   bool
 	limit  int64 // bytes in all files; 0 for no limit
+	// indirect refuses durable.DirectFlag, as some file systems do.
+	indirect bool
 }
 
 type memDir struct {
@@ -147,7 +149,11 @@ func (m *memFS) OpenFile(name string, flag int, _ fs.FileMode) (durable.File, er
 			return nil, err
 		}
 	}
-	return &memHandle{m: m, f: f, name: name, app: flag&(os.O_WRONLY|os.O_RDWR) != 0}, nil
+	direct := durable.DirectFlag != 0 && flag&durable.DirectFlag != 0
+	if direct && m.indirect {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EINVAL}
+	}
+	return &memHandle{m: m, f: f, name: name, app: flag&(os.O_WRONLY|os.O_RDWR) != 0, direct: direct}, nil
 }
 
 func (m *memFS) Rename(from, to string) error {
@@ -282,7 +288,9 @@ type memHandle struct {
 	f    *memFile
 	name string
 	app  bool // open for writing
-	pos  int64
+	// direct: writes are aligned, and durable when they return nil.
+	direct bool
+	pos    int64
 }
 
 func (h *memHandle) ReadAt(p []byte, off int64) (int, error) {
@@ -312,6 +320,9 @@ func (h *memHandle) WriteAt(p []byte, off int64) (int, error) {
 	if !h.app {
 		return 0, fs.ErrPermission
 	}
+	if h.direct && (off%durable.DirectAlign != 0 || len(p)%durable.DirectAlign != 0) {
+		return 0, syscall.EINVAL
+	}
 	err, effect := h.m.fault()
 	if grow := off + int64(len(p)) - int64(len(h.f.data)); err == nil && grow > 0 && h.m.limit > 0 && h.m.used()+grow > h.m.limit {
 		err = syscall.ENOSPC
@@ -327,6 +338,9 @@ func (h *memHandle) WriteAt(p []byte, off int64) (int, error) {
 	}
 	copy(h.f.data[off:], p)
 	h.f.touch(int(off), int(off)+len(p))
+	if h.direct && err == nil {
+		h.f.flush() // nothing else of a file that is written so is dirty
+	}
 	return len(p), err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
 )
@@ -44,7 +45,29 @@ func createRing(fsys durable.FS, dir string, s *signer, generation uint64, secti
 	if err := r.format(fsys, name); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return r, nil
+	return r, r.goDirect(fsys, name)
+}
+
+// goDirect opens the ring anew so that each write is durable when it returns,
+// if the file system can do that.
+func (r *ring) goDirect(fsys durable.FS, name string) error {
+	if durable.DirectFlag == 0 {
+		return nil
+	}
+	f, err := fsys.OpenFile(name, os.O_RDWR|durable.DirectFlag, 0)
+	if err != nil {
+		return nil // we have it open as it is
+	}
+	block := durable.AlignedBuffer(ringAlign)
+	copy(block, r.header())
+	if _, err := f.WriteAt(block, 0); errors.Is(err, syscall.EINVAL) {
+		return f.Close()
+	} else if err != nil {
+		return errors.Join(err, f.Close(), r.file.Close())
+	}
+	old := r.file
+	r.file, r.direct = f, true
+	return old.Close()
 }
 
 func (r *ring) format(fsys durable.FS, name string) error {

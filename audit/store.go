@@ -36,6 +36,9 @@ type store struct {
 	closed bool
 
 	hashBuf []byte // scratch of apply
+
+	syncMu  sync.Mutex
+	syncErr error // of the first sync that failed, guarded by syncMu
 }
 
 // segment is one file of lines and the file of their hashes beside it.
@@ -182,7 +185,7 @@ func (s *store) apply(g *group, head Checkpoint) error {
 	if seg.size >= s.segmentBytes {
 		// What is full is made durable at once, so that only the last segment
 		// ever has something outstanding.
-		if err := errors.Join(seg.lines.Sync(), seg.hashes.Sync()); err != nil {
+		if err := s.syncSegment(seg); err != nil {
 			return err
 		}
 		if err := s.createSegment(g.base); err != nil {
