@@ -85,3 +85,36 @@ func ExampleSplitBundle() {
 	// run.start <nil>
 	// tool.execute <nil>
 }
+
+// Checkpoints that were kept elsewhere are read back, and the ledger is held
+// against all of them.
+func ExampleReadAnchors() {
+	l, receipts, remove := exampleLedger()
+	defer remove()
+	dir, err := os.MkdirTemp("", "elsewhere")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	elsewhere := &audit.FileAnchor{Path: filepath.Join(dir, "anchors.jsonl")}
+	for _, r := range receipts {
+		if err := elsewhere.Anchor(context.Background(), r.Checkpoint); err != nil {
+			log.Fatal(err)
+		}
+	}
+	kept, err := audit.ReadAnchors(elsewhere.Path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, k := range kept {
+		p, err := l.ProveConsistency([]byte(k.Note))
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, _, err = p.Check(l.VerifierKey())
+		fmt.Println(filepath.Base(k.Source), err)
+	}
+	// Output:
+	// anchors.jsonl:1 <nil>
+	// anchors.jsonl:2 <nil>
+}
