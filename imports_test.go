@@ -18,6 +18,7 @@ var layers = map[string]int{
 	"":           2,
 	"agent":      3,
 	"kaizentest": 3,
+	"dashboards": 0,
 }
 
 // linked are the modules, besides the standard library, that a program gets

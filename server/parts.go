@@ -15,7 +15,9 @@ import (
 	"github.com/kaizen-go/kaizen/server/internal/derive"
 	"github.com/kaizen-go/kaizen/server/internal/ingest"
 	"github.com/kaizen-go/kaizen/server/internal/jaeger"
+	"github.com/kaizen-go/kaizen/server/internal/loki"
 	"github.com/kaizen-go/kaizen/server/internal/prom"
+	"github.com/kaizen-go/kaizen/server/internal/query"
 	"github.com/kaizen-go/kaizen/server/internal/store"
 	"github.com/kaizen-go/kaizen/server/internal/tlog"
 	"github.com/kaizen-go/kaizen/server/internal/ui"
@@ -43,7 +45,7 @@ type parts struct {
 	users   *activeUsers
 	ingest  *ingest.Server
 
-	api, jaeger, log, ui http.Handler
+	api, jaeger, log, loki, ui http.Handler
 
 	// These are set by the first append that found ledger or log broken.
 	ledgerFailed, telemetryFailed failure
@@ -69,6 +71,7 @@ func (s *Server) openParts(ctx context.Context) error {
 	})
 	p.jaeger = jaeger.New(jaegerSource{p.store}, jaeger.Config{Logger: s.logger})
 	p.log = tlog.New(tlog.Config{Ledger: p.ledger, Private: s.guard.Keyed(), Logger: s.logger})
+	p.loki = loki.New(loki.Config{Ledger: p.ledger, Logs: query.New(p.store, p.ledger), Logger: s.logger})
 	p.ui = ui.Handler()
 	p.api = api.New(api.Config{
 		Store:      p.store,

@@ -17,6 +17,7 @@ func (s *Server) uiRoutes() http.Handler {
 	guarded("/log/", http.StripPrefix("/log/", s.parts.log))
 	guarded("/prometheus/", s.parts.metrics.Handler())
 	guarded("/jaeger/", s.parts.jaeger)
+	guarded("/loki/", s.parts.loki)
 	guarded("GET /metrics", promhttp.HandlerFor(s.parts.gatherer(), promhttp.HandlerOpts{
 		EnableOpenMetrics: true,
 		Registry:          s.parts.registry,
