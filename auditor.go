@@ -42,10 +42,14 @@ type Auditor struct {
 	ledger *audit.Ledger
 	remote *remoteLedger
 
-	queue   chan audit.Entry
+	queue   chan queued
 	flushes chan chan struct{}
+	posts   chan struct{} // one for each promise that is on its way to the server
+	cancel  chan struct{} // closed when those have to give up
 	stop    chan struct{}
 	stopped sync.WaitGroup
+	closing sync.RWMutex // held by whoever queues a promise
+	closed  bool         // guarded by closing
 	dropped atomic.Int64
 	failure atomic.Pointer[error]
 }
@@ -64,7 +68,7 @@ func newAuditor(o *Observer, r *redact.Redactor) (*Auditor, error) {
 	switch {
 	case o.cfg.Off&Audit != 0:
 	case o.ledger != nil:
-		a.queue = make(chan audit.Entry, auditQueue)
+		a.queue = make(chan queued, auditQueue)
 		a.flushes, a.stop = make(chan chan struct{}), make(chan struct{})
 		a.stopped.Go(a.work)
 	case o.cfg.Server != "":
@@ -73,6 +77,7 @@ func newAuditor(o *Observer, r *redact.Redactor) (*Auditor, error) {
 		if client == nil {
 			client = &http.Client{Timeout: 30 * time.Second}
 		}
+		a.posts, a.cancel = make(chan struct{}, maxPosts), make(chan struct{})
 		a.remote = &remoteLedger{url: url, key: o.cfg.APIKey, client: client, lines: o.exporter.NewLines(url)}
 	case a.durable:
 		return nil, fmt.Errorf("kaizen: start audit: durable audit was asked for: %w", ErrNoLedger)
@@ -194,9 +199,9 @@ func (a *Auditor) enqueue(e audit.Entry) {
 		return
 	}
 	select {
-	case a.queue <- e:
+	case a.queue <- queued{entry: e}:
 	default:
-		a.lost(1, errors.New("the queue is full"))
+		a.lost(1, errQueueFull)
 	}
 }
 
@@ -266,23 +271,36 @@ func (a *Auditor) drain() {
 
 // appendGroup appends first and what else waits, in one call of the ledger. If
 // an entry is refused the others are not lost with it.
-func (a *Auditor) appendGroup(first audit.Entry) {
-	group := []audit.Entry{first}
+func (a *Auditor) appendGroup(first queued) {
+	group := []queued{first}
 	for len(group) < 256 && len(a.queue) > 0 {
 		group = append(group, <-a.queue)
 	}
+	entries := make([]audit.Entry, len(group))
+	for i, q := range group {
+		entries[i] = q.entry
+	}
 	start := time.Now()
-	_, err := a.ledger.AppendBatch(context.Background(), group)
+	receipts, err := a.ledger.AppendBatch(context.Background(), entries)
 	var bad *audit.EntryError
 	if len(group) > 1 && errors.As(err, &bad) {
-		for _, e := range group {
-			if _, err := a.append(context.Background(), e); err != nil {
+		for _, q := range group {
+			r, err := a.append(context.Background(), q.entry)
+			q.promise.resolve(r, err)
+			if err != nil {
 				a.lost(1, err)
 			}
 		}
 		return
 	}
-	a.counted(start, err, group...)
+	a.counted(start, err, entries...)
+	for i, q := range group {
+		var r audit.Receipt
+		if err == nil {
+			r = receipts[i]
+		}
+		q.promise.resolve(r, err)
+	}
 	if err != nil {
 		a.lost(int64(len(group)), err)
 	}
@@ -317,11 +335,18 @@ func (a *Auditor) flush(ctx context.Context) error {
 	return a.ledger.Flush(ctx)
 }
 
-func (a *Auditor) close(context.Context) error {
+func (a *Auditor) close(ctx context.Context) error {
+	a.closing.Lock()
+	a.closed = true // every promise is kept or broken: none may be queued behind the last look
+	a.closing.Unlock()
 	if a.stop != nil {
 		close(a.stop)
-		a.stopped.Wait()
 	}
+	if a.cancel != nil {
+		stop := context.AfterFunc(ctx, func() { close(a.cancel) })
+		defer stop()
+	}
+	a.stopped.Wait()
 	return nil
 }
 
