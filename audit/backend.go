@@ -28,6 +28,11 @@ type Backend interface {
 	Query(ctx context.Context, q Query) iter.Seq2[Entry, error]
 	Count(ctx context.Context, q Query) (int64, error)
 	Proof(index int64) (Proof, error)
+	// Consistency, Tile and Bundle are those of [Ledger]: what other programs
+	// need to follow the tree.
+	Consistency(from, to int64) ([][32]byte, error)
+	Tile(level int, index int64, width int) ([]byte, error)
+	Bundle(ctx context.Context, index int64, width int) ([]byte, error)
 
 	// Checkpoint is the newest signed one that this process has seen, Size its
 	// number of entries.

@@ -49,7 +49,7 @@ func (l *Ledger) commit(g *group.Group) error {
 	}
 	at := attempt{floor: -1}
 	deadline := time.Now().Add(l.cfg.RetryFor)
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		err := l.writer.try(l.ctx, g, &at)
 		if err == nil {
 			return l.advance(g.Checkpoint)

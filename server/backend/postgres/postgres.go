@@ -63,6 +63,9 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// ErrKey is in the error of [Open] if the ledger was made with another key.
+var ErrKey = group.ErrKey
+
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,40}$`)
 
 func (c Config) withDefaults() (Config, error) {

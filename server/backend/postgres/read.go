@@ -110,62 +110,6 @@ func (l *Ledger) prove(ctx context.Context, index int64) (audit.Proof, error) {
 	return p, err
 }
 
-// tiles reads the hash tiles of the tree from the tables.
-type tiles struct {
-	l   *Ledger
-	ctx context.Context
-}
-
-func (tiles) Height() int                     { return 8 }
-func (tiles) SaveTiles([]tlog.Tile, [][]byte) {}
-
-func (t tiles) ReadTiles(want []tlog.Tile) ([][]byte, error) {
-	out := make([][]byte, len(want))
-	for i, tile := range want {
-		var err error
-		if out[i], err = t.l.Tile(t.ctx, tile.L, tile.N, tile.W); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// Tile is the C2SP tile of that level and number, with width hashes of 32
-// bytes.
-func (l *Ledger) Tile(ctx context.Context, level int, n int64, width int) ([]byte, error) {
-	first := n << 8
-	if level > 0 {
-		return l.hashes(ctx, "SELECT n, hash FROM "+l.cfg.Schema+".nodes WHERE level = $3 AND n >= $1 AND n < $2 ORDER BY n", first, width, level)
-	}
-	out, err := l.hashes(ctx, "SELECT idx, leaf FROM "+l.cfg.Schema+".entries WHERE idx >= $1 AND idx < $2 ORDER BY idx", first, width)
-	if err == nil {
-		return out, nil
-	}
-	return l.oldLeaves(ctx, first, width)
-}
-
-// hashes collects width hashes, which must follow each other without a gap.
-func (l *Ledger) hashes(ctx context.Context, q string, first int64, width int, more ...any) ([]byte, error) {
-	rows, err := l.pool.Query(ctx, q, append([]any{first, first + int64(width)}, more...)...)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]byte, 0, width*tlog.HashSize)
-	var n int64
-	var hash []byte
-	_, err = pgx.ForEachRow(rows, []any{&n, &hash}, func() error {
-		if n != first+int64(len(out)/tlog.HashSize) || len(hash) != tlog.HashSize {
-			return fmt.Errorf("hash %d is missing or broken", first+int64(len(out)/tlog.HashSize))
-		}
-		out = append(out, hash...)
-		return nil
-	})
-	if err == nil && len(out) != width*tlog.HashSize {
-		err = fmt.Errorf("hash %d is missing", first+int64(len(out)/tlog.HashSize))
-	}
-	return out, err
-}
-
 // Query is [audit.Ledger.Query]. It reads in pages.
 func (l *Ledger) Query(ctx context.Context, q audit.Query) iter.Seq2[audit.Entry, error] {
 	return func(yield func(audit.Entry, error) bool) {
@@ -409,17 +353,4 @@ func (c *condition) sql() (string, []any) {
 		args = append(args, c.from)
 	}
 	return strings.Join(terms, " AND "), args
-}
-
-// oldLeaves reads the leaf hashes of entries that retention has removed, at
-// least in part.
-func (l *Ledger) oldLeaves(ctx context.Context, first int64, width int) ([]byte, error) {
-	q := strings.ReplaceAll(`SELECT idx, leaf FROM (
-		SELECT idx, leaf FROM {{schema}}.entries WHERE idx >= $1 AND idx < $2
-		UNION ALL
-		SELECT base + k, substring(hashes FROM (32 * k + 1)::int FOR 32)
-		FROM {{schema}}.leaves, generate_series(0, length(hashes) / 32 - 1) AS k
-		WHERE base > $1 - 256 AND base < $2 AND base + k >= $1 AND base + k < $2
-	) AS both_of_them ORDER BY idx`, "{{schema}}", l.cfg.Schema)
-	return l.hashes(ctx, q, first, width)
 }
