@@ -14,12 +14,9 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// Buffers and key lists are reused: encoding an entry of plain values
+// Buffers and lists of members are reused: encoding an entry of plain values
 // allocates nothing but what dst lacks.
-var (
-	linePool = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
-	keyPool  = sync.Pool{New: func() any { k := make([]string, 0, 16); return &k }}
-)
+var linePool = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
 // EncodeLine appends the stored line of e to dst, without newline, and returns
 // the longer slice; on an error, an [*EntryError], dst as it was. Nothing is
@@ -110,6 +107,17 @@ func (e *Entry) check() error {
 	case e.Parent != "" && !isULID(e.Parent):
 		return &EntryError{Field: "parent", Reason: "not a ULID in upper case"}
 	}
+	if isName(e.AgentID) && isName(e.Action) && isName(e.UserID) && isName(e.Subject) &&
+		isName(e.SessionID) && isName(e.RunID) && isName(e.Severity) {
+		return nil
+	}
+	return e.badName()
+}
+
+func isName(s string) bool { return len(s) <= MaxNameBytes && (isPlain(s) || utf8.ValidString(s)) }
+
+// badName says which of the names is none.
+func (e *Entry) badName() error {
 	for _, f := range [...]struct{ name, value string }{
 		{"agent_id", e.AgentID}, {"action", e.Action}, {"user_id", e.UserID},
 		{"subject", e.Subject}, {"session_id", e.SessionID}, {"run_id", e.RunID}, {"severity", e.Severity},
@@ -130,13 +138,19 @@ func isULID(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		c := s[i]
-		if c-'0' > 9 && (c < 'A' || c > 'Z' || c == 'I' || c == 'L' || c == 'O' || c == 'U') {
+		if !ulidDigit[s[i]] {
 			return false
 		}
 	}
 	return true
 }
+
+var ulidDigit = func() (t [256]bool) {
+	for _, c := range ulid.Encoding {
+		t[c] = true
+	}
+	return t
+}()
 
 func isHexID(s string, digits int) bool {
 	if len(s) != digits {
@@ -165,59 +179,101 @@ func appendField(b []byte, name, value string) []byte {
 // appendTime is RFC 3339 in UTC with nine decimals: 30 bytes, so that texts
 // sort as times do.
 func appendTime(b []byte, t time.Time) []byte {
-	t = t.UTC()
-	year, month, day := t.Date()
-	hour, minute, sec := t.Clock()
-	b = append(b, byte('0'+year/1000), byte('0'+year/100%10), byte('0'+year/10%10), byte('0'+year%10), '-')
-	b = append(append2(b, int(month)), '-')
-	b = append(append2(b, day), 'T')
-	b = append(append2(b, hour), ':')
-	b = append(append2(b, minute), ':')
-	b = append(append2(b, sec), '.')
-	ns := t.Nanosecond()
-	for div := 100_000_000; div > 0; div /= 10 {
-		b = append(b, byte('0'+ns/div%10))
-	}
+	sec, ns := t.Unix(), t.Nanosecond()
+	year, month, day := t.UTC().Date()
+	second := int((sec%daySeconds + daySeconds) % daySeconds) // of the day
+	b = append2(append2(b, year/100), year%100)
+	b = append2(append(b, '-'), int(month))
+	b = append2(append(b, '-'), day)
+	b = append2(append(b, 'T'), second/3600)
+	b = append2(append(b, ':'), second/60%60)
+	b = append2(append(b, ':'), second%60)
+	b = append(b, '.', byte('0'+ns/100_000_000))
+	b = append2(append2(append2(append2(b, ns/1_000_000%100), ns/10_000%100), ns/100%100), ns%100)
 	return append(b, 'Z')
 }
+
+const daySeconds = 24 * 60 * 60
 
 func append2(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
 
 // appendMap and appendValue write a JSON value. Their errors are *EntryError
 // with the path below the value in Field, which inField completes.
-func appendMap(b []byte, m map[string]any, depth int) ([]byte, error) {
-	return appendObject(b, m, depth, func(b []byte, v any) ([]byte, error) { return appendValue(b, v, depth) })
+// member is one of an object. Of its value one of the two is meant.
+type member struct {
+	key  string
+	any  any
+	text string
 }
 
-func appendObject[V any](b []byte, m map[string]V, depth int, value func([]byte, V) ([]byte, error)) ([]byte, error) {
+var memberPool = sync.Pool{New: func() any { m := make([]member, 0, 16); return &m }}
+
+// appendMap writes an object, its keys sorted.
+func appendMap(b []byte, m map[string]any, depth int) ([]byte, error) {
+	if len(m) == 0 && depth <= MaxDepth {
+		return append(b, '{', '}'), nil
+	}
+	members := memberPool.Get().(*[]member)
+	for k, v := range m {
+		*members = append(*members, member{key: k, any: v})
+	}
+	b, err := appendMembers(b, *members, depth, func(b []byte, m *member) ([]byte, error) { return appendValue(b, m.any, depth) })
+	releaseMembers(members)
+	return b, err
+}
+
+// appendTexts is appendMap for values that are all strings.
+func appendTexts(b []byte, m map[string]string, depth int) ([]byte, error) {
+	members := memberPool.Get().(*[]member)
+	for k, v := range m {
+		*members = append(*members, member{key: k, text: v})
+	}
+	b, err := appendMembers(b, *members, depth, func(b []byte, m *member) ([]byte, error) { return appendText(b, m.text) })
+	releaseMembers(members)
+	return b, err
+}
+
+func releaseMembers(m *[]member) {
+	clear(*m) // the pool must not keep a caller's values alive
+	*m = (*m)[:0]
+	memberPool.Put(m)
+}
+
+func appendMembers(b []byte, members []member, depth int, value func([]byte, *member) ([]byte, error)) ([]byte, error) {
 	if depth > MaxDepth {
 		return b, &EntryError{Reason: fmt.Sprintf("nested more than %d deep", MaxDepth)}
 	}
-	keys := keyPool.Get().(*[]string)
-	defer func() {
-		clear(*keys) // the pool must not keep a caller's strings alive
-		*keys = (*keys)[:0]
-		keyPool.Put(keys)
-	}()
-	for k := range m {
-		*keys = append(*keys, k)
-	}
-	slices.SortFunc(*keys, compareUTF16)
+	sortMembers(members)
 	b = append(b, '{')
-	for i, k := range *keys {
+	for i := range members {
+		m := &members[i]
 		if i > 0 {
 			b = append(b, ',')
 		}
 		var err error
-		if b, err = appendText(b, k); err != nil {
+		if b, err = appendText(b, m.key); err != nil {
 			return b, &EntryError{Reason: "key is not UTF-8"}
 		}
 		b = append(b, ':')
-		if b, err = value(b, m[k]); err != nil {
-			return b, inField("."+k, err)
+		if b, err = value(b, m); err != nil {
+			return b, inField("."+m.key, err)
 		}
 	}
 	return append(b, '}'), nil
+}
+
+// sortMembers sorts by key. Few are sorted by insertion, without the calls
+// through a function that make up most of a general sort of few.
+func sortMembers(m []member) {
+	if len(m) > 12 {
+		slices.SortFunc(m, func(a, b member) int { return compareUTF16(a.key, b.key) })
+		return
+	}
+	for i := 1; i < len(m); i++ {
+		for j := i; j > 0 && compareUTF16(m[j].key, m[j-1].key) < 0; j-- {
+			m[j], m[j-1] = m[j-1], m[j]
+		}
+	}
 }
 
 func appendValue(b []byte, v any, depth int) ([]byte, error) {
@@ -265,7 +321,7 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 	case map[string]any:
 		return appendMap(b, v, depth+1)
 	case map[string]string:
-		return appendObject(b, v, depth+1, appendText)
+		return appendTexts(b, v, depth+1)
 	case []any:
 		return appendArray(b, v, depth+1, func(b []byte, v any) ([]byte, error) { return appendValue(b, v, depth+1) })
 	case []string:
@@ -353,6 +409,9 @@ var byteClass = func() (t [256]uint8) {
 // It reports whether s is all ASCII.
 func quote(b []byte, s string) (_ []byte, ascii bool) {
 	b = append(b, '"')
+	if isPlain(s) {
+		return append(append(b, s...), '"'), true
+	}
 	start, seen := 0, uint8(0)
 	for i := 0; i < len(s); i++ {
 		class := byteClass[s[i]]
@@ -364,6 +423,32 @@ func quote(b []byte, s string) (_ []byte, ascii bool) {
 		}
 	}
 	return append(append(b, s[start:]...), '"'), seen&beyondASCII == 0
+}
+
+// isPlain reports whether s is ASCII without anything to escape, eight bytes
+// at a time: a byte of x is below n if subtracting n from it borrows and its
+// top bit was clear, and it is c if x^c has a zero there.
+func isPlain(s string) bool {
+	const (
+		ones = 0x0101010101010101
+		tops = 0x80 * ones
+	)
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		x := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
+			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		quote, slash := x^'"'*ones, x^'\\'*ones
+		found := x | (x-' '*ones)&^x | (quote-ones)&^quote | (slash-ones)&^slash
+		if found&tops != 0 {
+			return false
+		}
+	}
+	for ; i < len(s); i++ {
+		if byteClass[s[i]] != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func appendEscape(b []byte, c byte) []byte {

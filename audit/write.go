@@ -77,7 +77,7 @@ func (w *write) encode(entries []Entry) error {
 	w.entries = append(w.entries, entries...)
 	w.identify()
 	for i := range w.entries {
-		if err := w.add(&w.entries[i]); err != nil {
+		if err := w.add(i); err != nil {
 			return err
 		}
 	}
@@ -91,9 +91,11 @@ func (w *write) identify() {
 	for i := range w.entries {
 		if w.entries[i].ID != "" {
 			w.named = true
+			w.ids = append(w.ids, ulid.ULID{}) // once it is checked
 			continue
 		}
 		id := newULID()
+		w.ids = append(w.ids, id)
 		w.text = slices.Grow(w.text, ulid.EncodedSize)[:len(w.text)+ulid.EncodedSize]
 		_ = id.MarshalTextTo(w.text[len(w.text)-ulid.EncodedSize:]) // cannot fail: the room is right
 	}
@@ -115,8 +117,9 @@ func newULID() (id ulid.ULID) {
 	return id
 }
 
-// add encodes e, one of w.entries.
-func (w *write) add(e *Entry) (err error) {
+// add encodes the i-th of w.entries.
+func (w *write) add(i int) (err error) {
+	e := &w.entries[i]
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
@@ -131,6 +134,8 @@ func (w *write) add(e *Entry) (err error) {
 	}
 	w.ends = append(w.ends, len(w.buf))
 	e.Details, e.Metadata = nil, nil // encoded; they are the caller's again
-	w.ids = append(w.ids, mustID(e.ID))
+	if w.named {
+		w.ids[i] = mustID(e.ID)
+	}
 	return nil
 }
