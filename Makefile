@@ -10,7 +10,7 @@ BIN := bin/kaizen
 # them 30 MB: docs/adr/0005-a-small-binary.md.
 BUILD := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '-s -w'
 
-.PHONY: all build demo test test-setup test-page bench bench-ledger fuzz crash lint tidy clean help
+.PHONY: all build demo test test-setup test-page bench bench-ab bench-memory bench-ledger fuzz crash lint tidy clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,6 +35,14 @@ test-page: ## type-check and test the page's modules
 
 bench: ## the benchmarks beside their baselines, as a table of ratios
 	@go run ./tools/benchratio
+	@go test -run '^$$' -bench ReferenceLoop -benchtime 1000x -count 5 .
+
+AB ?=
+bench-ab: ## model calls with and without full observation, in pairs; AB="-pairs 60 -max 200ms" for a quick look
+	@go run ./tools/abtest $(AB)
+
+bench-memory: ## the long form of the test of memory: 10 million observations, 1 million spans
+	@KAIZEN_MEMORY=full go test -count=1 -run MemoryIsFlat -v .
 
 BENCH_LEDGER ?=
 bench-ledger: ## the audit ledger beside other stores, in ratios; BENCH_LEDGER=-short for a quick look
