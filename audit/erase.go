@@ -56,7 +56,7 @@ type erasure struct {
 func (j *erasure) entry() Entry {
 	return Entry{
 		ID: j.ID, Time: j.Time, AgentID: systemAgent, Action: actionErasure, Result: Success,
-		Details: texts(map[string]any{
+		Details: withTexts(map[string]any{
 			"token": j.Token, "keys": j.Keys, "entries": j.Entries, "first": j.First, "last": j.Last,
 		}, j.Reason, j.Authority),
 	}

@@ -134,7 +134,7 @@ func (l *Ledger) endHold(ctx context.Context, x Release) (Receipt, error) {
 	if err := checkTexts(x.Reason, x.Authority, h.UserID, h.Subject); err != nil {
 		return Receipt{}, err
 	}
-	r, err := l.appendSystem(ctx, Entry{Action: actionRelease, Details: texts(map[string]any{"hold": x.ID}, x.Reason, x.Authority)})
+	r, err := l.appendSystem(ctx, Entry{Action: actionRelease, Details: withTexts(map[string]any{"hold": x.ID}, x.Reason, x.Authority)})
 	if err == nil {
 		l.holds.remove(x.ID)
 	}
@@ -423,8 +423,8 @@ func parseHold(e *Entry) (Hold, error) {
 	return h, nil
 }
 
-// texts adds reason and authority to details, if there are any.
-func texts(d map[string]any, reason, authority string) map[string]any {
+// withTexts adds reason and authority to details, if there are any.
+func withTexts(d map[string]any, reason, authority string) map[string]any {
 	for name, value := range map[string]string{"reason": reason, "authority": authority} {
 		if value != "" {
 			d[name] = value

@@ -44,10 +44,10 @@ func (s *scribe) write(j job) {
 	if j.g.len() > 0 && s.l.failed() == nil { // after a failure nothing may be written behind a gap
 		err = s.l.store.apply(j.g, j.head)
 	}
-	s.l.store.mu.Unlock()
-	for _, w := range j.done {
+	for _, w := range j.done { // before the lock: the turn after the next uses the slice again
 		w.release(1)
 	}
+	s.l.store.mu.Unlock()
 	if err != nil {
 		// The entries are durable in the ring, where the next Open finds them.
 		_ = s.l.fail(fmt.Errorf("write segment: %w", err))

@@ -33,8 +33,8 @@ const (
 	kekPrefix       = "KAIZEN-KEK"
 )
 
-// record is one statement in the key store.
-type record struct {
+// storeRecord is one statement in the key store.
+type storeRecord struct {
 	// Kind is "subject" (Token stands for Name), "key" (Key is one of Token's),
 	// "erased" (Token's keys are destroyed, Erasure is what the receipt says),
 	// "done" (its receipt is in the ledger) or "end" (the file was closed).
@@ -50,34 +50,34 @@ type record struct {
 // errTorn means that the end of the file is what a crash leaves of a write.
 var errTorn = errors.New("torn frame")
 
-// sealer encrypts and decrypts the frames of one generation of the file.
-type sealer struct {
+// frameCipher encrypts and decrypts the frames of one generation of the file.
+type frameCipher struct {
 	generation uint64
 	kek        [32]byte
 	id         [16]byte // of the file
 	aead       cipher.AEAD
 }
 
-func newSealer(generation uint64, kek [32]byte, id [16]byte) (*sealer, error) {
+func newFrameCipher(generation uint64, kek [32]byte, id [16]byte) (*frameCipher, error) {
 	block, err := aes.NewCipher(kek[:])
 	if err != nil {
 		return nil, err
 	}
 	aead, err := cipher.NewGCM(block)
-	return &sealer{generation: generation, kek: kek, id: id, aead: aead}, err
+	return &frameCipher{generation: generation, kek: kek, id: id, aead: aead}, err
 }
 
-// freshSealer has a new random key.
-func freshSealer(generation uint64) (*sealer, error) {
+// freshFrameCipher has a new random key.
+func freshFrameCipher(generation uint64) (*frameCipher, error) {
 	var kek [32]byte
 	var id [16]byte
 	_, _ = rand.Read(kek[:])
 	_, _ = rand.Read(id[:])
-	return newSealer(generation, kek, id)
+	return newFrameCipher(generation, kek, id)
 }
 
 // header is block 0 of the file. Its check value tells a wrong key from damage.
-func (s *sealer) header() []byte {
+func (s *frameCipher) header() []byte {
 	b := append(make([]byte, 0, subjectsHeaderLen), subjectsMagic...)
 	b = binary.LittleEndian.AppendUint16(b, 1)
 	b = binary.LittleEndian.AppendUint16(b, subjectsHeaderLen)
@@ -110,7 +110,7 @@ func generationOf(b []byte) (generation uint64, id [16]byte, err error) {
 
 // frame encrypts records as frame number seq. The nonce is random: a number
 // can be used twice, when a torn frame was cut off.
-func (s *sealer) frame(dst []byte, seq uint64, records []record) ([]byte, error) {
+func (s *frameCipher) frame(dst []byte, seq uint64, records []storeRecord) ([]byte, error) {
 	plain, err := json.Marshal(records)
 	if err != nil {
 		return dst, err
@@ -129,7 +129,7 @@ func (s *sealer) frame(dst []byte, seq uint64, records []record) ([]byte, error)
 	return binary.LittleEndian.AppendUint32(dst, checksum(dst[at:])), nil
 }
 
-func (s *sealer) aad(seq uint64) []byte {
+func (s *frameCipher) aad(seq uint64) []byte {
 	b := append(make([]byte, 0, 40), "kaizen subjects v1"...)
 	b = append(b, s.id[:]...)
 	return binary.LittleEndian.AppendUint64(b, seq)
@@ -152,14 +152,14 @@ func frameAt(b []byte) (length int, seq uint64, err error) {
 }
 
 // open decrypts a whole frame.
-func (s *sealer) open(frame []byte, seq uint64) ([]record, error) {
+func (s *frameCipher) open(frame []byte, seq uint64) ([]storeRecord, error) {
 	plain, err := s.aead.Open(nil, frame[16:28], frame[28:len(frame)-4], s.aad(seq))
 	if err != nil {
 		return nil, fmt.Errorf("frame %d does not open under the key", seq)
 	}
 	dec := json.NewDecoder(bytes.NewReader(plain))
 	dec.DisallowUnknownFields()
-	var records []record
+	var records []storeRecord
 	if err := dec.Decode(&records); err != nil {
 		return nil, fmt.Errorf("frame %d: %w", seq, err)
 	}
@@ -173,7 +173,7 @@ func (s *sealer) open(frame []byte, seq uint64) ([]record, error) {
 // and where they end. If that is before the end of b, the rest is what a crash
 // left of a frame: nobody was told that it is durable. A whole frame after
 // something that is none shows that this is damage, and is an error.
-func (s *sealer) parse(b []byte) (records []record, frames uint64, end int, err error) {
+func (s *frameCipher) parse(b []byte) (records []storeRecord, frames uint64, end int, err error) {
 	if !bytes.Equal(b[:min(len(b), subjectsHeaderLen)], s.header()) {
 		return nil, 0, 0, errors.New("key-encryption key is not that of the file")
 	}

@@ -70,7 +70,7 @@ func (v *vault) load() (b []byte, end int, err error) {
 	if err != nil {
 		return nil, 0, v.tampered(-1, err.Error())
 	}
-	if v.sealer != nil && v.sealer.generation == generation && v.size == int64(len(b)) {
+	if v.cipher != nil && v.cipher.generation == generation && v.size == int64(len(b)) {
 		return b, len(b), nil
 	}
 	s, err := v.loadKEK(generation, id)
@@ -84,12 +84,12 @@ func (v *vault) load() (b []byte, end int, err error) {
 	if err != nil {
 		return nil, 0, v.tampered(-1, err.Error())
 	}
-	v.sealer, v.size, v.frames = s, int64(end), frames
+	v.cipher, v.size, v.frames = s, int64(end), frames
 	v.open = len(records) == 0 || records[len(records)-1].Kind != "end"
 	return b, end, nil
 }
 
-func (v *vault) loadKEK(generation uint64, id [16]byte) (*sealer, error) {
+func (v *vault) loadKEK(generation uint64, id [16]byte) (*frameCipher, error) {
 	name := v.kekPath(generation)
 	line, err := durable.ReadFile(v.fsys, name, maxSmallFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -105,11 +105,11 @@ func (v *vault) loadKEK(generation uint64, id [16]byte) (*sealer, error) {
 	if err != nil {
 		return nil, &TamperError{Path: filepath.Join(filepath.Base(v.dir), filepath.Base(name)), Index: -1, Reason: err.Error()}
 	}
-	return newSealer(generation, kek, id)
+	return newFrameCipher(generation, kek, id)
 }
 
 // takeIn replaces what the vault knows by what records say.
-func (v *vault) takeIn(records []record) error {
+func (v *vault) takeIn(records []storeRecord) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	erased := v.erased
@@ -130,7 +130,7 @@ func (v *vault) takeIn(records []record) error {
 	return nil
 }
 
-func (v *vault) take(r *record) error {
+func (v *vault) take(r *storeRecord) error {
 	if r.Kind == "end" {
 		return nil
 	}
@@ -202,11 +202,11 @@ func (v *vault) sweep() error {
 		number, isKEK := strings.CutPrefix(e.Name(), v.kekStem())
 		generation, err := strconv.ParseUint(number, 10, 64)
 		switch {
-		case isKEK && err == nil && v.sealer == nil:
+		case isKEK && err == nil && v.cipher == nil:
 			v.last = max(v.last, generation)
 			v.log.Warn("audit ledger: a key-encryption key without its key store", "file", filepath.Join(v.dir, e.Name()))
 			continue
-		case isKEK && (err != nil || generation != v.sealer.generation): // not the one in use
+		case isKEK && (err != nil || generation != v.cipher.generation): // not the one in use
 		case e.Name() == filepath.Base(v.path())+tmpExt:
 		default:
 			continue

@@ -621,16 +621,16 @@ func TestKeyEpochs(t *testing.T) {
 func TestManySubjects(t *testing.T) {
 	fsys := freshFS(t)
 	l := mustOpen(t, "/l/audit", Config{fsys: fsys})
-	const n = 6000
-	for from := 0; from < n; from += 1000 {
-		batch := make([]Entry, 1000)
+	const n = 4500
+	for from := 0; from < n; from += 900 {
+		batch := make([]Entry, 900)
 		for i := range batch {
 			batch[i] = about(from+i, fmt.Sprintf("person-%d", from+i))
 		}
 		ops := fsys.calls()
 		mustAppend(t, l, batch...)
 		if used := fsys.calls() - ops; used > 60 {
-			t.Errorf("%d calls of the file system for 1000 new subjects", used)
+			t.Errorf("%d calls of the file system for 900 new subjects", used)
 		}
 	}
 	mustClose(t, l)

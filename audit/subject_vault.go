@@ -55,7 +55,7 @@ type vault struct {
 
 	// disk is held by whoever changes the files; it guards what follows.
 	disk   sync.Mutex
-	sealer *sealer // nil until there is a file
+	cipher *frameCipher // nil until there is a file
 	file   durable.File
 	size   int64
 	frames uint64
@@ -216,7 +216,7 @@ func (v *vault) ensure(names []string, now time.Time) error {
 	wanted := v.waiting
 	v.waiting = map[string]bool{}
 	var fresh []*dataKey
-	var records []record
+	var records []storeRecord
 	for name := range wanted {
 		if v.lookup(name, now) != nil {
 			continue
@@ -240,12 +240,12 @@ func (v *vault) ensure(names []string, now time.Time) error {
 }
 
 // newKey makes a key for name, and the records that say so. The caller holds mu.
-func (v *vault) newKey(name string, now time.Time) (*dataKey, []record) {
-	var records []record
+func (v *vault) newKey(name string, now time.Time) (*dataKey, []storeRecord) {
+	var records []storeRecord
 	s := v.byName[name]
 	if s == nil {
 		s = &subject{name: name, token: newToken()}
-		records = append(records, record{Kind: "subject", Token: s.token, Name: name})
+		records = append(records, storeRecord{Kind: "subject", Token: s.token, Name: name})
 	}
 	var key [32]byte
 	_, _ = rand.Read(key[:])
@@ -253,8 +253,8 @@ func (v *vault) newKey(name string, now time.Time) (*dataKey, []record) {
 	return d, append(records, keyRecord(d))
 }
 
-func keyRecord(d *dataKey) record {
-	return record{Kind: "key", Token: d.owner.token, Key: d.key[:], Made: d.made.Unix()}
+func keyRecord(d *dataKey) storeRecord {
+	return storeRecord{Kind: "key", Token: d.owner.token, Key: d.key[:], Made: d.made.Unix()}
 }
 
 // add makes a key known, and its subject. The caller holds mu.
@@ -282,11 +282,11 @@ func (v *vault) fail(cause error) error {
 }
 
 // append makes records durable. The caller holds disk.
-func (v *vault) append(records []record) error {
-	if v.sealer == nil {
+func (v *vault) append(records []storeRecord) error {
+	if v.cipher == nil {
 		return v.rewrite(records)
 	}
-	b, frames, err := v.sealer.framesOf(nil, v.frames, records)
+	b, frames, err := v.cipher.framesOf(nil, v.frames, records)
 	if err != nil {
 		return err
 	}
@@ -301,7 +301,7 @@ func (v *vault) append(records []record) error {
 	return nil
 }
 
-func (s *sealer) framesOf(b []byte, seq uint64, records []record) ([]byte, uint64, error) {
+func (s *frameCipher) framesOf(b []byte, seq uint64, records []storeRecord) ([]byte, uint64, error) {
 	for batch := range slices.Chunk(records, recordsPerFrame) {
 		var err error
 		if b, err = s.frame(b, seq, batch); err != nil {
@@ -315,12 +315,12 @@ func (s *sealer) framesOf(b []byte, seq uint64, records []record) ([]byte, uint6
 // rewrite replaces the file by one with these records under a new key, and
 // destroys the old key: no copy of the old file can be read from then on. The
 // caller holds disk.
-func (v *vault) rewrite(records []record) error {
+func (v *vault) rewrite(records []storeRecord) error {
 	generation := v.last + 1
-	if v.sealer != nil {
-		generation = v.sealer.generation + 1
+	if v.cipher != nil {
+		generation = v.cipher.generation + 1
 	}
-	next, err := freshSealer(generation)
+	next, err := freshFrameCipher(generation)
 	if err != nil {
 		return err
 	}
@@ -337,12 +337,12 @@ func (v *vault) rewrite(records []record) error {
 	if err := durable.ReplaceFile(v.fsys, v.path(), b); err != nil {
 		return v.fail(err)
 	}
-	if v.sealer != nil {
-		if err := v.destroyFile(v.kekPath(v.sealer.generation)); err != nil {
+	if v.cipher != nil {
+		if err := v.destroyFile(v.kekPath(v.cipher.generation)); err != nil {
 			return v.fail(err)
 		}
 	}
-	v.sealer, v.size, v.frames, v.open = next, int64(len(b)), frames, true
+	v.cipher, v.size, v.frames, v.open = next, int64(len(b)), frames, true
 	if err := v.reopen(); err != nil {
 		return v.fail(err)
 	}
@@ -387,15 +387,15 @@ func (v *vault) destroyFile(name string) error {
 }
 
 // records is all that the vault knows. The caller holds mu.
-func (v *vault) records() []record {
+func (v *vault) records() []storeRecord {
 	subjects := make([]*subject, 0, len(v.byToken))
 	for _, s := range v.byToken {
 		subjects = append(subjects, s)
 	}
 	slices.SortFunc(subjects, func(a, b *subject) int { return cmp.Compare(a.token, b.token) })
-	var out []record
+	var out []storeRecord
 	for _, s := range subjects {
-		out = append(out, record{Kind: "subject", Token: s.token, Name: s.name})
+		out = append(out, storeRecord{Kind: "subject", Token: s.token, Name: s.name})
 		for _, d := range s.keys {
 			out = append(out, keyRecord(d))
 		}
@@ -410,7 +410,7 @@ func (v *vault) records() []record {
 	}
 	slices.Sort(tokens)
 	for _, token := range tokens {
-		out = append(out, record{Kind: "erased", Token: token, Erasure: journal[token]})
+		out = append(out, storeRecord{Kind: "erased", Token: token, Erasure: journal[token]})
 	}
 	return out
 }
@@ -480,7 +480,7 @@ func (v *vault) done(token string) error {
 	if err := v.failed(); err != nil {
 		return err
 	}
-	if err := v.append([]record{{Kind: "done", Token: token}}); err != nil {
+	if err := v.append([]storeRecord{{Kind: "done", Token: token}}); err != nil {
 		return err
 	}
 	v.mu.Lock()
@@ -520,7 +520,7 @@ func (v *vault) close() error {
 	}
 	var err error
 	if v.open && v.failed() == nil {
-		err = v.append([]record{{Kind: "end"}})
+		err = v.append([]storeRecord{{Kind: "end"}})
 	}
 	err = errors.Join(err, v.file.Close())
 	v.file = nil

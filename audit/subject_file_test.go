@@ -1,0 +1,480 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// subjectLife is what a ledger with subjects goes through in the fault sweep.
+// It returns what was acknowledged, and the tokens whose erasure was.
+func subjectLife(cfg Config) (acked []Receipt, erased []string) {
+	ctx := context.Background()
+	for run := range 2 {
+		l, err := Open("/l/audit", cfg)
+		if err != nil {
+			continue
+		}
+		for n := range 8 {
+			batch := []Entry{about(run*100+n*2, fmt.Sprintf("p%d", n%3)), about(run*100+n*2+1, fmt.Sprintf("q%d-%d", run, n))}
+			if rs, err := l.AppendBatch(ctx, batch); err == nil {
+				acked = append(acked, rs...)
+			}
+			if n == 4 {
+				if x, err := l.Erase(ctx, Erasure{Subject: "p1"}); err == nil && x.Found {
+					erased = append(erased, x.Token)
+				}
+			}
+		}
+		_ = l.Close()
+	}
+	return acked, erased
+}
+
+// checkSubjects holds a file system after a crash to the promise: what was
+// acknowledged can be read unless it was erased, and each erasure that took
+// place has its receipt, once.
+func checkSubjects(t *testing.T, fsys *memFS, acked []Receipt, erased []string) {
+	t.Helper()
+	l, err := Open("/l/audit", subjectConfig(fsys))
+	if err != nil {
+		t.Fatalf("Open after the crash: %v", err)
+	}
+	receipts := map[string]int{}
+	for e, err := range l.Query(t.Context(), Query{Action: actionErasure}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipts[e.Details["token"].(string)]++
+	}
+	for _, token := range erased {
+		if receipts[token] != 1 {
+			t.Errorf("%d receipts of an acknowledged erasure, want 1", receipts[token])
+		}
+	}
+	for _, r := range acked {
+		e := mustGet(t, l, r.Index)
+		switch {
+		case e.ID != r.ID:
+			t.Fatalf("entry %d is %s, want %s", r.Index, e.ID, r.ID)
+		case e.Withheld.Details == Shown && e.Details["text"] != "SECRET-"+e.Subject:
+			t.Errorf("entry %d: %+v", r.Index, e)
+		case e.Withheld.Details == Encrypted:
+			t.Errorf("the key of acknowledged entry %d is lost", r.Index)
+		case e.Withheld.Details == Erased && receipts[e.Subject] != 1:
+			t.Errorf("entry %d is erased, with %d receipts", r.Index, receipts[e.Subject])
+		}
+		if e.Withheld.Details == Shown && slices.Contains(erased, l.vault.find(e.Subject).token) {
+			t.Errorf("entry %d can be read after its erasure", r.Index)
+		}
+	}
+	if len(l.vault.unreceipted()) > 0 {
+		t.Error("an erasure waits for its receipt after Open")
+	}
+	mustAppend(t, l, about(900, "p0"))
+	mustClose(t, l)
+	// A key whose file was never made goes with the next open.
+	mustClose(t, mustOpen(t, "/l/audit", subjectConfig(fsys)))
+	entries, err := fsys.ReadDir("/l/keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keks := 0
+	for _, e := range entries {
+		if strings.Contains(e.Name(), ".kek.") {
+			keks++
+		}
+	}
+	if keks != 1 {
+		t.Errorf("%d key-encryption keys after recovery, want 1", keks)
+	}
+	if r, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{}); err != nil || !r.Clean {
+		t.Errorf("Verify = %+v, %v", r, err)
+	}
+}
+
+// TestSubjectFaultSweep is TestFaultSweep for the key store: each call fails in
+// turn, lost or kept, once or for good, and then the power goes. The short form
+// takes every third call, in one of the four ways.
+func TestSubjectFaultSweep(t *testing.T) {
+	long := os.Getenv("KAIZEN_FAULT_SEEDS") != ""
+	probe := freshFS(t)
+	subjectLife(subjectConfig(probe))
+	states := 0
+	step := 3
+	if long {
+		step = 1
+	}
+	for at := 1; at <= probe.calls(); at += step {
+		for mode := range 4 {
+			if !long && mode != at%4 {
+				continue
+			}
+			fsys := freshFS(t)
+			fsys.failAt, fsys.kept, fsys.stop = at, mode&1 == 1, mode&2 == 2
+			acked, erased := subjectLife(subjectConfig(fsys))
+			for how := range crashModes {
+				survivor := fsys.crash(how, rand.New(rand.NewPCG(uint64(at), uint64(how))))
+				name := fmt.Sprintf("call %d, kept %v, stop %v, crash %d", at, fsys.kept, fsys.stop, how)
+				if !t.Run(name, func(t *testing.T) { checkSubjects(t, survivor, acked, erased) }) {
+					return
+				}
+				states++
+			}
+		}
+	}
+	t.Logf("%d crash states", states)
+}
+
+// TestSubjectDiskFull has no room for a key: the entry is refused, and nothing
+// is damaged.
+func TestSubjectDiskFull(t *testing.T) {
+	fsys := freshFS(t)
+	l := mustOpen(t, "/l/audit", subjectConfig(fsys))
+	rs := mustAppend(t, l, about(0, "p0"))
+	if err := l.Flush(t.Context()); err != nil { // what is under way has its room
+		t.Fatal(err)
+	}
+	fsys.mu.Lock()
+	fsys.limit = fsys.used()
+	fsys.mu.Unlock()
+	if _, err := l.Append(t.Context(), about(1, "p1")); !errors.Is(err, syscall.ENOSPC) || !errors.Is(err, ErrFailed) {
+		t.Errorf("Append of a new subject on a full disk = %v, want ENOSPC and ErrFailed", err)
+	}
+	if _, err := l.Erase(t.Context(), Erasure{Subject: "p0"}); !errors.Is(err, ErrFailed) {
+		t.Errorf("Erase after a failed write = %v, want ErrFailed", err)
+	}
+	fsys.mu.Lock()
+	fsys.limit = 0
+	fsys.mu.Unlock()
+	rs = append(rs, mustAppend(t, l, about(2, "p0"))...) // its key was durable before
+	mustClose(t, l)
+	checkSubjects(t, fsys, rs, nil)
+}
+
+// storeOf makes a key store with a few records, and returns its files.
+func storeOf(t testing.TB) (fsys *memFS, store []byte) {
+	t.Helper()
+	fsys = freshFS(t)
+	l := mustOpen(t, "/l/audit", subjectConfig(fsys))
+	mustAppend(t, l, about(0, "p0"), about(1, "p1"))
+	mustAppend(t, l, about(2, "p2"))
+	mustClose(t, l)
+	return fsys, fsys.get(t, "/l/keys/audit.subjects")
+}
+
+// TestKeyStoreBitFlips flips every bit of the key store and of its key. Each
+// must be reported, except in the last record, which says that the file was
+// closed: without it the file is one that a crash left.
+func TestKeyStoreBitFlips(t *testing.T) {
+	fsys, store := storeOf(t)
+	kek := fsys.get(t, "/l/keys/audit.kek.1")
+	last := bytes.LastIndex(store, []byte(subjectFrameMagic))
+	for name, file := range map[string][]byte{"/l/keys/audit.subjects": store, "/l/keys/audit.kek.1": kek} {
+		for bit := range len(file) * 8 {
+			b := slices.Clone(file)
+			b[bit/8] ^= 1 << (bit % 8)
+			v := newVault(fsys, "/l/keys/audit.key", "o", Config{}.withDefaults())
+			fsys.set(name, b)
+			_, _, err := v.load()
+			switch {
+			case name == "/l/keys/audit.subjects" && bit/8 >= last:
+				if err != nil || len(v.byToken) != 3 {
+					t.Fatalf("bit %d of the last record: %v, %d subjects", bit, err, len(v.byToken))
+				}
+			case !isTamper(err):
+				t.Fatalf("%s: bit %d: %v, want a TamperError", name, bit, err)
+			}
+		}
+		fsys.set(name, file)
+	}
+}
+
+// TestKeyStoreCuts cuts the file at every byte, as a crash may: whole frames
+// are there, the rest is not.
+func TestKeyStoreCuts(t *testing.T) {
+	fsys, store := storeOf(t)
+	var ends []int
+	for at := subjectsHeaderLen; at < len(store); {
+		n, _, err := frameAt(store[at:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		at += n
+		ends = append(ends, at)
+	}
+	for size := subjectsHeaderLen; size < len(store); size++ {
+		fsys.set("/l/keys/audit.subjects", store[:size:size])
+		v, err := openVault(fsys, "/l/keys/audit.key", "o", Config{fsys: fsys}.withDefaults())
+		if err != nil {
+			t.Fatalf("cut at %d: %v", size, err)
+		}
+		want := 0
+		for _, end := range ends {
+			if end <= size {
+				want = end
+			}
+		}
+		if want = max(want, subjectsHeaderLen); v.size != int64(want) || len(fsys.get(t, "/l/keys/audit.subjects")) != want {
+			t.Fatalf("cut at %d: %d bytes taken in, want %d", size, v.size, want)
+		}
+		if err := v.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestKeyStoreDamage(t *testing.T) {
+	fsys, store := storeOf(t)
+	for name, tt := range map[string]struct {
+		damage func(m *memFS)
+		want   string
+	}{
+		"no key":         {func(m *memFS) { removeFile(t, m, "/l/keys/audit.kek.1") }, "key-encryption key audit.kek.1 is missing"},
+		"another key":    {func(m *memFS) { m.set("/l/keys/audit.kek.1", kekFile(1, [32]byte{1})) }, "not that of the file"},
+		"key's number":   {func(m *memFS) { m.set("/l/keys/audit.kek.1", kekFile(2, [32]byte{1})) }, "generation 2, want 1"},
+		"header cut":     {func(m *memFS) { m.set("/l/keys/audit.subjects", store[:63]) }, "shorter than its header"},
+		"another format": {func(m *memFS) { m.set("/l/keys/audit.subjects", append([]byte("KZSX"), store[4:]...)) }, "not a key store"},
+		"version": {func(m *memFS) {
+			m.set("/l/keys/audit.subjects", append([]byte("KZSK\x02\x00"), store[6:]...))
+		}, "later version"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := fsys.clone()
+			tt.damage(m)
+			_, err := Open("/l/audit", subjectConfig(m))
+			if !isTamper(err) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Open = %v, want a TamperError with %q", err, tt.want)
+			}
+			if _, err := openReader(m, "/l/audit"); !isTamper(err) {
+				t.Errorf("OpenReader = %v, want a TamperError", err)
+			}
+			if _, err := verify(t.Context(), m, "/l/audit", VerifyConfig{}); err != nil {
+				t.Errorf("Verify needs no keys: %v", err)
+			}
+		})
+	}
+	t.Run("whole store gone", func(t *testing.T) {
+		m := fsys.clone()
+		removeFile(t, m, "/l/keys/audit.subjects")
+		l := mustOpen(t, "/l/audit", subjectConfig(m))
+		if e := mustGet(t, l, 0); e.Withheld.Details != Encrypted {
+			t.Errorf("without its key: %+v; it was not erased", e.Withheld)
+		}
+		mustAppend(t, l, about(5, "p0"))
+		if _, err := m.OpenFile("/l/keys/audit.kek.1", os.O_RDONLY, 0); err != nil {
+			t.Errorf("the key of the lost file is gone too: %v", err)
+		}
+		mustClose(t, l)
+	})
+	t.Run("key of another subject", func(t *testing.T) {
+		m := fsys.clone()
+		l := mustOpen(t, "/l/audit", subjectConfig(m))
+		a, b := l.vault.find("p0"), l.vault.find("p1")
+		a.keys[0].owner = b
+		if _, err := l.Get(t.Context(), 0); !isTamper(err) || !strings.Contains(err.Error(), "is missing") {
+			t.Errorf("Get = %v, want a TamperError", err)
+		}
+		a.keys[0].owner = a
+		a.keys[0].key[0] ^= 1
+		a.keys[0].aead.Store(nil)
+		if _, err := l.Get(t.Context(), 0); !isTamper(err) || !strings.Contains(err.Error(), "key store or entry was changed") {
+			t.Errorf("Get = %v, want a TamperError", err)
+		}
+		for _, err := range l.Query(t.Context(), Query{}) {
+			if err != nil && !isTamper(err) {
+				t.Errorf("Query = %v, want a TamperError", err)
+			}
+		}
+	})
+}
+
+func removeFile(t *testing.T, m *memFS, name string) {
+	t.Helper()
+	if err := m.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBoxIsBound moves boxes between entries, fields and ledgers: none opens.
+func TestBoxIsBound(t *testing.T) {
+	l := mustOpen(t, "/l/audit", tiny(freshFS(t)))
+	mustAppend(t, l, about(0, "p0"), about(1, "p0"))
+	var stored []Entry
+	for e, err := range l.Query(t.Context(), Query{Stored: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored = append(stored, e)
+	}
+	for name, change := range map[string]func(e *Entry){
+		"of another entry": func(e *Entry) { e.Details = stored[1].Details },
+		"of another field": func(e *Entry) { e.Details = e.Metadata },
+		"cut":              func(e *Entry) { e.Details = boxWith(e.Details, "c", "AAAA") },
+		"not base64":       func(e *Entry) { e.Details = boxWith(e.Details, "c", "!") },
+		"no key":           func(e *Entry) { e.Details = boxWith(e.Details, "k", "") },
+		"another version":  func(e *Entry) { e.Details = boxWith(e.Details, "enc", "2") },
+		"no box":           func(e *Entry) { e.Details = map[string]any{sealedKey: true} },
+	} {
+		e := stored[0]
+		change(&e)
+		if err := l.vault.reveal(&e); !isTamper(err) {
+			t.Errorf("%s: reveal = %v, want a TamperError", name, err)
+		}
+	}
+	l.vault.origin = "another"
+	e := stored[0]
+	if err := l.vault.reveal(&e); !isTamper(err) {
+		t.Errorf("of another ledger: reveal = %v, want a TamperError", err)
+	}
+}
+
+func boxWith(details map[string]any, key string, value any) map[string]any {
+	box := map[string]any{}
+	for k, v := range details[sealedKey].(map[string]any) {
+		box[k] = v
+	}
+	box[key] = value
+	return map[string]any{sealedKey: box}
+}
+
+// FuzzKeyStore changes a file and reads it: what comes out is a beginning of
+// what was written, or an error. Nothing is made up.
+func FuzzKeyStore(f *testing.F) {
+	s, err := newFrameCipher(7, [32]byte{1, 2, 3}, [16]byte{4})
+	if err != nil {
+		f.Fatal(err)
+	}
+	var all []storeRecord
+	b := s.header()
+	for i := range 4 {
+		rs := []storeRecord{{Kind: "subject", Token: newToken(), Name: fmt.Sprintf("<p%d>\u2028", i)}, {Kind: "key", Token: newToken(), Key: make([]byte, 32), Made: int64(i)}}
+		all = append(all, rs...)
+		if b, err = s.frame(b, uint64(i), rs); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Add(0, []byte{0}, len(b))
+	f.Add(len(b)-3, []byte{1, 2, 3}, len(b))
+	f.Add(70, []byte("KZSF"), 300)
+	f.Fuzz(func(t *testing.T, at int, xor []byte, size int) {
+		c := slices.Clone(b)
+		if size >= 0 && size < len(c) {
+			c = c[:size]
+		}
+		for i, x := range xor {
+			if p := at + i; p >= 0 && p < len(c) {
+				c[p] ^= x
+			}
+		}
+		if _, _, err := generationOf(c); err != nil {
+			return
+		}
+		got, frames, end, err := s.parse(c)
+		if err != nil {
+			return
+		}
+		if len(got) > len(all) || int(frames)*2 != len(got) || end > len(c) || !bytes.Equal(c[:end], b[:end]) {
+			t.Fatalf("%d records in %d frames of %d bytes", len(got), frames, end)
+		}
+		if diff := cmp.Diff(all[:len(got)], got); len(got) > 0 && diff != "" {
+			t.Fatalf("records (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// FuzzKEK has one spelling for one key.
+func FuzzKEK(f *testing.F) {
+	f.Add(kekFile(1, [32]byte{}))
+	f.Add(kekFile(1<<63, [32]byte{255}))
+	f.Add([]byte("KAIZEN-KEK 1 01 x y\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		generation, kek, err := parseKEK(b)
+		if err == nil && !bytes.Equal(kekFile(generation, kek), b) {
+			t.Fatalf("two spellings of one key: %q", b)
+		}
+	})
+}
+
+// BenchmarkSubject is the cost of a field, beside that of an entry without a
+// subject.
+func BenchmarkSubject(b *testing.B) {
+	l := mustOpen(b, "/l/audit", tiny(freshFS(b)))
+	if err := l.vault.ensure([]string{"maria"}, time.Now()); err != nil {
+		b.Fatal(err)
+	}
+	d := l.vault.find("maria").keys[0]
+	plain := []byte(strings.Repeat("personal ", 29)[:256])
+	b.Run("field", func(b *testing.B) { // 256 bytes, the cipher expanded
+		b.ReportAllocs()
+		aead, err := d.cipher(l.vault)
+		if err != nil {
+			b.Fatal(err)
+		}
+		buf, aad := make([]byte, 0, 512), l.vault.appendAAD(nil, newID(), "details")
+		for b.Loop() {
+			n := d.used.Add(1)
+			out := append(append(buf[:0], d.prefix[:]...), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+			out = append(out, plain...)
+			_ = aead.Seal(out[:12], out[:12], out[12:], aad)
+		}
+	})
+	e := numbered(0)
+	e.UserID = ""
+	e.Details = map[string]any{"tool": "search", "text": string(plain)}
+	for name, who := range map[string]string{"admit/none": "", "admit/subject": "maria"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			e.Subject = who
+			one := []Entry{e}
+			for b.Loop() {
+				if _, err := l.vault.admit(one); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("encode/none", func(b *testing.B) {
+		b.ReportAllocs()
+		e.Subject = ""
+		buf := make([]byte, 0, 2048)
+		for b.Loop() {
+			var err error
+			if buf, err = EncodeLine(buf[:0], e); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("read", func(b *testing.B) {
+		b.ReportAllocs()
+		e.Subject = "maria"
+		sealed, err := l.vault.seal([]Entry{e})
+		if err != nil {
+			b.Fatal(err)
+		}
+		line, err := EncodeLine(nil, sealed[0])
+		if err != nil {
+			b.Fatal(err)
+		}
+		stored, err := DecodeLine(line)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			got := stored
+			if err := l.vault.reveal(&got); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
