@@ -73,7 +73,7 @@ func watchLedger(m *metrics.Metrics, l *audit.Ledger) {
 		return float64(oldest.UnixNano()) / 1e9
 	})
 	// Nothing removes entries by their age: they are kept for ever.
-	m.Set(metrics.AuditRetention, math.Inf(1))
+	m.GaugeFunc(metrics.AuditRetention, func() float64 { return math.Inf(1) })
 	m.BindCounter(metrics.AuditAppendFailures) // from zero, so that the first one is a rise
 }
 
