@@ -17,6 +17,9 @@ type committer struct {
 	groups [2]group // one is written to the segment while the other is filled
 	at     int      // which of them is next
 	fresh  map[ulid.ULID]int
+	// pending is to be applied: while the store is locked, and beside the next
+	// flush if that comes at once.
+	pending job
 }
 
 // work takes the turn whenever it is handed over, and ends when the queue is
@@ -25,9 +28,13 @@ func (l *Ledger) work() {
 	for range l.queue.wake {
 		for {
 			if l.cfg.SyncDelay > 0 {
+				l.applyPending()
 				time.Sleep(l.cfg.SyncDelay)
 			}
-			l.turn()
+			if l.turn() {
+				continue
+			}
+			l.applyPending()
 			if idle, done := l.queue.idle(); done {
 				return
 			} else if idle {
@@ -37,38 +44,56 @@ func (l *Ledger) work() {
 	}
 }
 
-// turn takes one group of writes from the queue to the receipts. The caller
-// has the turn.
-func (l *Ledger) turn() {
+// turn takes one group of writes from the queue to the receipts, and reports
+// whether there was one. The caller has the turn.
+func (l *Ledger) turn() bool {
 	c := &l.committer
 	l.queue.settle()
-	// What was here two turns ago is written: this turn's predecessor had to
-	// wait for that before it could answer.
-	c.at ^= 1
 	writes := l.queue.take(c.writes[c.at][:0])
 	c.writes[c.at] = writes
 	if len(writes) == 0 {
-		return
+		return false
 	}
-	if err := l.failed(); err != nil {
+	if err := l.acknowledge(writes); err != nil {
 		l.refuse(writes, err)
-		return
 	}
+	return true
+}
+
+// acknowledge makes writes durable and answers them, or returns what to refuse
+// them with.
+func (l *Ledger) acknowledge(writes []*write) error {
+	if err := l.failed(); err != nil {
+		return err
+	}
+	c := &l.committer
 	g := &c.groups[c.at]
-	l.sequence(g, writes)
+	if err := l.sequence(g, writes); err != nil {
+		return fmt.Errorf("look for duplicates: %w", err)
+	}
 	if g.len() > 0 {
 		head, err := l.commit(g)
 		if err != nil {
-			l.refuse(writes, fmt.Errorf("%w: %w", ErrUnconfirmed, l.fail(err)))
-			return
+			return fmt.Errorf("%w: %w", ErrUnconfirmed, l.fail(err))
 		}
 		c.head = head
 	}
+	l.applyPending()
 	// Locked from before the answers until the lines are written: whoever has
 	// a receipt finds the entry.
 	l.store.mu.Lock()
 	answer(writes, c.head)
-	l.scribe.jobs <- job{g: g, head: c.head, done: writes}
+	c.pending = job{apply: g, head: c.head, done: writes}
+	c.at ^= 1 // what is there was written before the store could be locked
+	return nil
+}
+
+// applyPending has the scribe write the group before, unless it does already.
+func (l *Ledger) applyPending() {
+	if c := &l.committer; c.pending.apply != nil {
+		l.scribe.jobs <- c.pending
+		c.pending = job{}
+	}
 }
 
 // commit makes g durable and returns the signed checkpoint that covers it. It
@@ -80,11 +105,14 @@ func (l *Ledger) turn() {
 func (l *Ledger) commit(g *group) (Checkpoint, error) {
 	pos, opens := l.ring.next(len(g.buf))
 	if opens {
+		l.applyPending() // the keeper must not wait for it
 		if err := l.keeper.waitDurable(l.ring.ends[l.ring.section(pos)]); err != nil {
 			return Checkpoint{}, err
 		}
 	}
-	l.scribe.jobs <- job{g: g}
+	j := l.committer.pending
+	j.extend, l.committer.pending = g, job{}
+	l.scribe.jobs <- j
 	err := l.ring.write(pos, g, l.committer.head.Root, l.keeper.durableTo())
 	head := <-l.scribe.heads
 	if err != nil {
@@ -117,13 +145,13 @@ func (l *Ledger) refuse(writes []*write, err error) {
 }
 
 // sequence gives each new entry the next index, and entries whose id is known
-// the receipt of the first. It fills g with the new ones.
-func (l *Ledger) sequence(g *group, writes []*write) {
+// the receipt of the first. It fills g with the new ones. On an error, of
+// reading sealed segments, nothing was given a place.
+func (l *Ledger) sequence(g *group, writes []*write) error {
 	g.reset(l.committer.head.Size, writes)
 	for _, w := range writes {
 		if w.named {
-			l.deduplicate(g, writes)
-			return
+			return l.deduplicate(g, writes)
 		}
 	}
 	for _, w := range writes {
@@ -133,13 +161,15 @@ func (l *Ledger) sequence(g *group, writes []*write) {
 		}
 		g.addAll(w)
 	}
+	return nil
 }
 
 // deduplicate is sequence for writes with ids of the callers' own, any of
 // which may be in the ledger already, or twice among them.
-func (l *Ledger) deduplicate(g *group, writes []*write) {
+func (l *Ledger) deduplicate(g *group, writes []*write) error {
 	fresh := l.committer.fresh // position in g of ids that are new here
 	clear(fresh)
+	l.applyPending()
 	l.store.mu.RLock() // waits until the group before is in the index
 	defer l.store.mu.RUnlock()
 	for _, w := range writes {
@@ -156,6 +186,7 @@ func (l *Ledger) deduplicate(g *group, writes []*write) {
 			w.receipts = append(w.receipts, r)
 		}
 	}
+	return nil
 }
 
 // reset empties g for entries from base on, and makes room for those of

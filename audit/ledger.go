@@ -239,6 +239,7 @@ func (l *Ledger) lead() {
 		return
 	}
 	l.turn()
+	l.applyPending()
 	l.queue.pass()
 }
 

@@ -13,12 +13,13 @@ type scribe struct {
 	ended chan struct{}
 }
 
-// job is a group to extend the tree by, or if head is set to write to the
-// segment.
+// job is up to two things to do, in this order: to extend the tree by a group,
+// and to write the lines of the group before to their segment.
 type job struct {
-	g    *group
-	head Checkpoint
-	done []*write // answered; the scribe lets go of them
+	extend *group
+	apply  *group
+	head   Checkpoint // covers apply
+	done   []*write   // answered; the scribe lets go of them
 }
 
 func newScribe(l *Ledger) *scribe {
@@ -28,11 +29,12 @@ func newScribe(l *Ledger) *scribe {
 func (s *scribe) run() {
 	defer close(s.ended)
 	for j := range s.jobs {
-		if j.head.Note == "" {
-			s.heads <- s.l.extend(j.g)
-			continue
+		if j.extend != nil {
+			s.heads <- s.l.extend(j.extend)
 		}
-		s.write(j)
+		if j.apply != nil {
+			s.write(j)
+		}
 	}
 }
 
@@ -41,13 +43,13 @@ func (s *scribe) run() {
 // a receipt finds the entry; it is unlocked here.
 func (s *scribe) write(j job) {
 	var err error
-	if j.g.len() > 0 && s.l.failed() == nil { // after a failure nothing may be written behind a gap
-		err = s.l.store.apply(j.g, j.head)
+	if j.apply.len() > 0 && s.l.failed() == nil { // after a failure nothing may be written behind a gap
+		err = s.l.store.apply(j.apply, j.head)
 	}
-	for _, w := range j.done { // before the lock: the turn after the next uses the slice again
+	for _, w := range j.done {
 		w.release(1)
 	}
-	s.l.store.mu.Unlock()
+	s.l.store.mu.Unlock() // from here on the committer may use group and writes again
 	if err != nil {
 		// The entries are durable in the ring, where the next Open finds them.
 		_ = s.l.fail(fmt.Errorf("write segment: %w", err))
