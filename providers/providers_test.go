@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ type provider struct {
 	usage                 price.Usage // what a full answer bills: every class that the provider knows
 	nanoUSD               int64       // its price, by hand from the provider's list; 0 for what has none
 	retries               bool        // whether the SDK tries again by itself
-	make                  func(url string) agent.Streamer
+	make                  func(url, key, model string) agent.Streamer
 }
 
 // cost is the span's attribute of n calls' price, "" for an unpriced model.
@@ -51,21 +52,21 @@ var providers = []provider{
 	{
 		"openai", "openai", "gpt-5-mini", "openai.chat", price.Usage{Input: 100, CacheRead: 40, Output: 10, Reasoning: 6},
 		100*250 + 40*25 + 16*2000, true,
-		func(url string) agent.Streamer {
-			return openai.New(openai.Config{Model: "gpt-5-mini", APIKey: testKey, BaseURL: url + "/v1"})
+		func(url, key, model string) agent.Streamer {
+			return openai.New(openai.Config{Model: model, APIKey: key, BaseURL: url + "/v1"})
 		},
 	},
 	{
 		"responses", "openai", "gpt-5-mini", "openai.responses", price.Usage{Input: 100, CacheRead: 40, Output: 10, Reasoning: 6},
 		100*250 + 40*25 + 16*2000, true,
-		func(url string) agent.Streamer {
-			return openai.NewResponses(openai.Config{Model: "gpt-5-mini", APIKey: testKey, BaseURL: url + "/v1"})
+		func(url, key, model string) agent.Streamer {
+			return openai.NewResponses(openai.Config{Model: model, APIKey: key, BaseURL: url + "/v1"})
 		},
 	},
 	{
 		"ollama", "ollama", "llama3.1", "ollama.chat", price.Usage{Input: 100, Output: 16}, 0, false,
-		func(url string) agent.Streamer {
-			m, err := ollama.New(ollama.Config{Model: "llama3.1", BaseURL: url})
+		func(url, key, model string) agent.Streamer {
+			m, err := ollama.New(ollama.Config{Model: model, BaseURL: url, HTTPClient: &http.Client{Transport: bearer{key}}})
 			if err != nil {
 				panic(err) // the model server's address is a URL
 			}
@@ -75,14 +76,23 @@ var providers = []provider{
 	{
 		"anthropic", "anthropic", "claude-haiku-4-5", "anthropic.messages", price.Usage{Input: 100, CacheRead: 40, CacheWrite: 30, Output: 16},
 		100*1000 + 40*100 + 30*1250 + 16*5000, true,
-		func(url string) agent.Streamer {
-			return anthropic.New(anthropic.Config{Model: "claude-haiku-4-5", APIKey: testKey, BaseURL: url})
+		func(url, key, model string) agent.Streamer {
+			return anthropic.New(anthropic.Config{Model: model, APIKey: key, BaseURL: url})
 		},
 	},
 }
 
-// rig is an observed agent on a scripted model server.
-type rig struct {
+// bearer sends a key with each request, for a server behind a proxy that wants one.
+type bearer struct{ key string }
+
+func (b bearer) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.Header.Set("Authorization", "Bearer "+b.key)
+	return http.DefaultTransport.RoundTrip(req)
+}
+
+// observedAgent is an observed agent on a scripted model server.
+type observedAgent struct {
 	server *kaizentest.ModelServer
 	agent  *agent.Agent
 	obs    *kaizen.Observer
@@ -91,14 +101,14 @@ type rig struct {
 	dir    string
 }
 
-func newRig(t *testing.T, p provider, stream bool, reply func(kaizentest.Request) kaizentest.Reply, tools ...agent.Tool) *rig {
+func newObserved(t *testing.T, p provider, stream bool, reply func(kaizentest.Request) kaizentest.Reply, tools ...agent.Tool) *observedAgent {
 	t.Helper()
 	t.Setenv("KAIZEN_SERVER", "")
-	r := &rig{spans: tracetest.NewSpanRecorder(), logs: &bytes.Buffer{}, dir: t.TempDir()}
+	r := &observedAgent{spans: tracetest.NewSpanRecorder(), logs: &bytes.Buffer{}, dir: t.TempDir()}
 	r.server = kaizentest.NewModelServer(kaizentest.Script{Reply: reply})
 	t.Cleanup(r.server.Close)
 	var err error
-	r.agent, err = agent.New(agent.Config{Name: "helper", Model: p.make(r.server.URL), System: "be brief", Tools: tools, Stream: stream})
+	r.agent, err = agent.New(agent.Config{Name: "helper", Model: p.make(r.server.URL, testKey, p.model), System: "be brief", Tools: tools, Stream: stream})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +128,7 @@ func newRig(t *testing.T, p provider, stream bool, reply func(kaizentest.Request
 }
 
 // calls returns the attributes of the model calls' spans, in order.
-func (r *rig) calls() []map[string]string {
+func (r *observedAgent) calls() []map[string]string {
 	var out []map[string]string
 	for _, s := range r.spans.Ended() {
 		m := map[string]string{"name": s.Name()}
@@ -166,7 +176,7 @@ func TestToolsAndUsage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := newRig(t, p, stream, func(req kaizentest.Request) kaizentest.Reply {
+		r := newObserved(t, p, stream, func(req kaizentest.Request) kaizentest.Reply {
 			if req.System != "be brief" || len(req.Tools) != 1 || req.Tools[0] != "weather" {
 				return kaizentest.Reply{Status: 400, ErrorMessage: "system and tools did not arrive"}
 			}
@@ -216,7 +226,7 @@ func TestRetryIsOneCall(t *testing.T) {
 		if !p.retries {
 			return // its client sends a request once
 		}
-		r := newRig(t, p, stream, func(req kaizentest.Request) kaizentest.Reply {
+		r := newObserved(t, p, stream, func(req kaizentest.Request) kaizentest.Reply {
 			if req.Attempt == 0 {
 				return kaizentest.Reply{Status: 429, RetryAfter: time.Millisecond}
 			}
@@ -239,7 +249,7 @@ func TestRetryIsOneCall(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	forAll(t, func(t *testing.T, p provider, stream bool) {
-		r := newRig(t, p, stream, func(kaizentest.Request) kaizentest.Reply {
+		r := newObserved(t, p, stream, func(kaizentest.Request) kaizentest.Reply {
 			return kaizentest.Reply{Status: 400, ErrorMessage: "no such parameter"}
 		})
 		_, err := r.agent.Run(t.Context(), "hi")
@@ -263,7 +273,7 @@ func TestRefused(t *testing.T) {
 func TestCutStream(t *testing.T) {
 	for _, p := range providers {
 		t.Run(p.name, func(t *testing.T) {
-			r := newRig(t, p, true, func(kaizentest.Request) kaizentest.Reply {
+			r := newObserved(t, p, true, func(kaizentest.Request) kaizentest.Reply {
 				return kaizentest.Reply{Text: strings.Repeat("word ", 50), Usage: p.usage, CutAfterChunks: 3}
 			})
 			if res, err := r.agent.Run(t.Context(), "hi"); err == nil {
@@ -284,7 +294,7 @@ func TestUnobservedModel(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			s := kaizentest.NewModelServer(kaizentest.Script{})
 			defer s.Close()
-			resp, err := p.make(s.URL).Generate(t.Context(), agent.Request{Messages: []agent.Message{{Role: agent.User, Text: "hi"}}})
+			resp, err := p.make(s.URL, testKey, p.model).Generate(t.Context(), agent.Request{Messages: []agent.Message{{Role: agent.User, Text: "hi"}}})
 			if err != nil || resp.Message.Text != "ok" || !resp.HasUsage {
 				t.Errorf("Generate = %+v, %v", resp, err)
 			}
@@ -293,7 +303,7 @@ func TestUnobservedModel(t *testing.T) {
 }
 
 // checkNoKey fails when the API key stands in any record.
-func (r *rig) checkNoKey(t *testing.T) {
+func (r *observedAgent) checkNoKey(t *testing.T) {
 	t.Helper()
 	if err := r.obs.Flush(t.Context()); err != nil {
 		t.Fatal(err)
