@@ -7,19 +7,33 @@ import (
 	"compress/zlib"
 	"io"
 	"iter"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
 )
 
-// maxInflatedBytes bounds what is read of a compressed body: a small body can
-// inflate to any size.
-const maxInflatedBytes = 256 << 20
+// Bounds of what is read of a compressed body: a small one can inflate to any
+// size. The text of an answer is seldom 20 times as long as its compressed form;
+// beyond freeBytes, one that is maxRatio times as long is no answer.
+const (
+	maxInflatedBytes = 256 << 20
+	maxRatio         = 250
+	freeBytes        = 1 << 20
+)
 
-// inflater undoes gzip or deflate as the bytes pass, in steps: the
+// maxWindowBytes bounds the memory of a decompressor that asks for some: 8 MiB
+// is what the zstd encoding of HTTP may use (RFC 9659); brotli's has 16 MiB at most.
+const maxWindowBytes = 8 << 20
+
+// inflater undoes gzip, deflate, brotli or zstd as the bytes pass, in steps: the
 // decompressor wants to pull, and is run as a coroutine that pauses when it has
 // used what there is. It needs no goroutine of its own.
 type inflater struct {
 	out  func([]byte)
 	in   []byte // not yet used
+	took int    // bytes in so far
 	eof  bool
+	cut  bool // there is more than is read
 	next func() (struct{}, bool)
 	stop func()
 	wait func(struct{}) bool // pauses the coroutine; false means it shall end
@@ -27,7 +41,9 @@ type inflater struct {
 
 // newInflater returns nil for an encoding that it does not know.
 func newInflater(encoding string, out func([]byte)) *inflater {
-	if encoding != "gzip" && encoding != "x-gzip" && encoding != "deflate" {
+	switch encoding {
+	case "gzip", "x-gzip", "deflate", "br", "zstd":
+	default:
 		return nil
 	}
 	f := &inflater{out: out}
@@ -58,10 +74,16 @@ func (f *inflater) run(encoding string) {
 	if err != nil {
 		return // not what its header says: there is nothing to see in it
 	}
+	if c, ok := r.(interface{ Close() }); ok { // zstd's
+		defer c.Close()
+	}
 	buf := make([]byte, 8<<10)
-	for total := 0; total < maxInflatedBytes; {
+	for total := 0; ; {
 		n, err := r.Read(buf)
-		total += n
+		if total += n; total > maxInflatedBytes || total > freeBytes && total/maxRatio > f.took {
+			f.cut = true
+			return
+		}
 		f.out(buf[:n])
 		if err != nil {
 			return
@@ -70,7 +92,13 @@ func (f *inflater) run(encoding string) {
 }
 
 func decompressor(encoding string, src *bufio.Reader) (io.Reader, error) {
-	if encoding != "deflate" {
+	switch encoding {
+	case "br":
+		return brotli.NewReader(src), nil
+	case "zstd":
+		// One at a time: then it needs no goroutines, and reads where it is called.
+		return zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindowBytes))
+	case "gzip", "x-gzip":
 		return gzip.NewReader(src)
 	}
 	// Deflate means the zlib format, and some send it bare.
@@ -98,5 +126,6 @@ func (f *inflaterSource) Read(p []byte) (int, error) {
 	}
 	n := copy(p, f.in)
 	f.in = f.in[n:]
+	f.took += n
 	return n, nil
 }

@@ -97,7 +97,7 @@ func newTap(ctx context.Context, resp *http.Response, o *observed) *tap {
 	if encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding != "" && encoding != "identity" && !resp.Uncompressed {
 		t.inflate = newInflater(encoding, func(b []byte) { t.decoded(b) })
 		if t.inflate == nil {
-			t.decoded = func([]byte) {} // br, zstd: nothing to see
+			t.decoded = func([]byte) {} // an encoding, or a list of them, that we cannot undo
 		}
 	}
 	// A caller that forgets the body, or stops reading, still cancels its context.
@@ -267,6 +267,8 @@ func (t *tap) finish() (c completeness, caught any) {
 		switch {
 		case all:
 			c = fully
+		case t.inflate != nil && t.inflate.cut:
+			t.answer.res.Truncated = true // by us: it may well have been whole
 		case d.cut() || bytes.HasPrefix(bytes.TrimLeft(d.raw, jsonSpace), []byte{'{'}):
 			c = partly
 		}

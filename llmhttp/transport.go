@@ -25,8 +25,9 @@ import (
 //
 // A call ends at the first of: the last event of a stream, the end of the
 // body, an error, Close, the end of the request's context. Bodies of 101
-// responses are not wrapped. A body in gzip or deflate is inflated on the side;
-// of one in another encoding nothing but its size is known.
+// responses are not wrapped. A body in gzip, deflate, brotli or zstd is inflated
+// on the side, within bounds; of one in another encoding nothing but its size is
+// known.
 //
 // The round tripper implements CloseIdleConnections if base does. It is safe for concurrent
 // use if base and o are.

@@ -2,6 +2,7 @@ package llmhttp
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
 	"context"
@@ -18,7 +19,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/andybalholm/brotli"
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -256,38 +259,69 @@ func bytesOf(b []byte) [][]byte {
 	return list
 }
 
-// compressed delivers the fixture in gzip, in zlib, and in gzip in pieces.
+// compressed delivers the fixture in each encoding, whole and in pieces.
 func (f fixture) compressed(t *testing.T, want string) {
 	t.Helper()
-	var gz, zl bytes.Buffer
-	g, z := gzip.NewWriter(&gz), zlib.NewWriter(&zl)
-	for _, w := range []io.WriteCloser{g, z} {
-		if _, err := w.Write(f.body); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+	for _, encoding := range []string{"gzip", "deflate", "br", "zstd"} {
+		all := compress(t, encoding, f.body)
+		f.decompressed(t, want, encoding, all, all)
+		f.decompressed(t, want, encoding, all, bytesOf(all)...)
 	}
-	for _, tt := range []struct {
-		encoding string
-		list     [][]byte
-		all      []byte
-	}{
-		{"gzip", [][]byte{gz.Bytes()}, gz.Bytes()},
-		{"deflate", [][]byte{zl.Bytes()}, zl.Bytes()},
-		{"gzip", bytesOf(gz.Bytes()), gz.Bytes()},
-	} {
-		resp := f.response(tt.list...)
-		resp.Header.Set("Content-Encoding", tt.encoding)
-		r := observe(t, f.dialect, Config{Content: true}, resp, tt.all)
-		if !strings.Contains(want, `"Err": "llmhttp: stream ended`) && r.Err == nil && f.streams() && r.Chunks == 0 {
-			t.Errorf("%s: nothing was seen", tt.encoding)
+	// Deflate without the zlib format around it, which some servers send.
+	var bare bytes.Buffer
+	w, err := flate.NewWriter(&bare, flate.DefaultCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(f.body); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.decompressed(t, want, "deflate", bare.Bytes(), bare.Bytes())
+}
+
+// compress returns body in an encoding.
+func compress(t testing.TB, encoding string, body []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser
+	switch encoding {
+	case "gzip":
+		w = gzip.NewWriter(&b)
+	case "deflate":
+		w = zlib.NewWriter(&b)
+	case "br":
+		w = brotli.NewWriter(&b)
+	case "zstd":
+		z, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			t.Fatal(err)
 		}
-		r.Bytes = int64(len(f.body))
-		if got := golden(r); got != withBytes(want, len(f.body)) {
-			t.Errorf("%s:\n%s", tt.encoding, cmp.Diff(withBytes(want, len(f.body)), got))
-		}
+		w = z
+	}
+	if _, err := w.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// decompressed checks that the fixture shows the same in an encoding, delivered in pieces.
+func (f fixture) decompressed(t *testing.T, want, encoding string, all []byte, pieces ...[]byte) {
+	t.Helper()
+	resp := f.response(pieces...)
+	resp.Header.Set("Content-Encoding", encoding)
+	r := observe(t, f.dialect, Config{Content: true}, resp, all)
+	if !strings.Contains(want, `"Err": "llmhttp: stream ended`) && r.Err == nil && f.streams() && r.Chunks == 0 {
+		t.Errorf("%s: nothing was seen", encoding)
+	}
+	r.Bytes = int64(len(f.body))
+	if got := golden(r); got != withBytes(want, len(f.body)) {
+		t.Errorf("%s:\n%s", encoding, cmp.Diff(withBytes(want, len(f.body)), got))
 	}
 }
 
