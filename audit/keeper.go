@@ -144,8 +144,9 @@ func (k *keeper) replace(head Checkpoint) error {
 		return fmt.Errorf("publish checkpoint: %w", err)
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.published = head.Size
+	k.mu.Unlock()
+	k.l.outward.publishedNow(head)
 	return nil
 }
 

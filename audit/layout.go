@@ -122,7 +122,7 @@ func list(fsys durable.FS, dir string) (listing, error) {
 	}
 	for _, e := range top {
 		switch name := e.Name(); name {
-		case ledgerName, checkpointName, ringName, lockName:
+		case ledgerName, checkpointName, historyName, ringName, lockName:
 			l.names = append(l.names, name)
 		case ledgerName + tmpExt, checkpointName + tmpExt, ringName + tmpExt:
 			l.leftover = append(l.leftover, name)

@@ -33,6 +33,21 @@ type Config struct {
 	// subject, for reports that must outlive it: "tool", "model". Nothing
 	// personal may stand under them. If nil, all of details is encrypted.
 	ClearDetails []string
+	// Witness has published checkpoints cosigned by others, every WitnessEvery
+	// (1 minute if zero) while the ledger grows, and once when it is closed. If
+	// nil, none are.
+	Witness      Witness
+	WitnessEvery time.Duration
+	// Anchors keep published checkpoints elsewhere, each every AnchorEvery (1
+	// hour if zero) while the ledger grows, and once when it is closed. Both are
+	// asked in the background: their failures are in [Stats], and hold up
+	// nobody.
+	Anchors     []Anchor
+	AnchorEvery time.Duration
+	// AcceptRestored opens a ledger that is older than, or other than what was
+	// last signed with the key in KeyDir: a backup that was put back on purpose.
+	// The entry ledger.restored says so. Without it that is a [*TamperError].
+	AcceptRestored bool
 	// SyncDelay is how long an entry may wait for others to share its sync. If
 	// zero, there is no wait: whatever arrives during one sync shares the
 	// next, which under load groups just as well.
@@ -75,6 +90,12 @@ func (c Config) withDefaults() Config {
 	if c.publishEvery == 0 {
 		c.publishEvery = defaultPublishEvery
 	}
+	if c.WitnessEvery == 0 {
+		c.WitnessEvery = defaultWitnessEvery
+	}
+	if c.AnchorEvery == 0 {
+		c.AnchorEvery = defaultAnchorEvery
+	}
 	return c
 }
 
@@ -97,6 +118,11 @@ type Ledger struct {
 
 	scribe *scribe
 	keeper *keeper
+	// outward shows checkpoints to others; restored is the checkpoint that a
+	// restore which was accepted has lost.
+	outward        *outward
+	restored       *Checkpoint
+	memoryFailures atomic.Int64
 	// failure is set once, by the first write or sync that failed.
 	failure     atomic.Pointer[error]
 	asyncFailed atomic.Int64
@@ -138,7 +164,12 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 	go l.scribe.run()
 	l.committed.Go(l.work)
 	l.keeper.start()
-	if err := l.resume(context.Background()); err != nil {
+	l.outward.start()
+	err = l.recordRestore(context.Background())
+	if err == nil {
+		err = l.resume(context.Background())
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("audit: open %s: %w", dir, err), l.Close())
 	}
 	return l, nil
@@ -331,6 +362,7 @@ func (l *Ledger) Stats() Stats {
 	st := l.store.stats()
 	st.Queued = l.queue.len()
 	st.AsyncFailed = l.asyncFailed.Load()
+	st.Outward = l.outward.snapshot()
 	return st
 }
 
@@ -353,6 +385,7 @@ func (l *Ledger) shutdown() error {
 	l.committed.Wait()
 	l.scribe.stop()
 	err := l.keeper.stop()
+	err = errors.Join(err, l.outward.stop())
 	err = errors.Join(err, l.ring.file.Close())
 	if err == nil {
 		// Everything is in the segments and under the checkpoint by now.

@@ -32,6 +32,10 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 			err = errors.Join(err, l.abandon())
 		}
 	}()
+	memory, err := checkRollback(dir, cfg)
+	if err != nil {
+		return nil, err
+	}
 	if l.signer, err = prepare(dir, cfg); err != nil {
 		return nil, err
 	}
@@ -40,6 +44,9 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 	}
 	generation, err := l.recover(dir)
 	if err != nil {
+		return nil, err
+	}
+	if l.outward, err = openOutward(l, memory, generation > 0); err != nil {
 		return nil, err
 	}
 	size := l.store.head.Size
@@ -55,6 +62,9 @@ func (l *Ledger) abandon() error {
 	var err error
 	if l.vault != nil {
 		err = l.vault.close()
+	}
+	if l.outward != nil {
+		err = errors.Join(err, l.outward.history.close())
 	}
 	if l.store != nil {
 		err = errors.Join(err, l.store.closeFiles())

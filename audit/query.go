@@ -263,6 +263,8 @@ type Stats struct {
 	Queued int
 	// AsyncFailed counts entries that AppendAsync took and the disk did not.
 	AsyncFailed int64
+	// Outward says what witnesses and anchors know.
+	Outward OutwardStats
 }
 
 func (s *store) stats() Stats {

@@ -434,7 +434,9 @@ func TestEraseLeavesNothing(t *testing.T) {
 	t.Run("ledger from a backup", func(t *testing.T) {
 		restored := fsys.clone()
 		moveTree(t, backup, restored, "/l/audit")
-		l := mustOpen(t, "/l/audit", subjectConfig(restored))
+		cfg := subjectConfig(restored)
+		cfg.AcceptRestored = true
+		l := mustOpen(t, "/l/audit", cfg)
 		if e := mustGet(t, l, 0); e.Withheld.Details != Erased {
 			t.Errorf("a backup of the ledger gave %+v", e)
 		}

@@ -23,6 +23,9 @@ type VerifyConfig struct {
 	// of a [Receipt] or a copy of the file. With it, Verify finds out if the
 	// ledger was put back to an older state or given another history.
 	Checkpoint []byte
+	// Checkpoints are more of them, of anchors and receipts, as [ReadAnchors]
+	// reads them. Two that contradict each other are reported as a split view.
+	Checkpoints []Remembered
 	// Progress, if not nil, is called now and then with the number of entries
 	// checked, and how many there are.
 	Progress func(done, total int64)
@@ -92,7 +95,10 @@ type verifier struct {
 	ringBytes  []byte
 	ring       chain
 
-	held          *Checkpoint
+	known         known
+	history       []Checkpoint
+	noHistory     bool // there is no such file
+	tornHistory   bool // its last line is cut off
 	tree          merkle.Tree
 	signedChecked bool // the entries under the checkpoint were looked at
 	inTail        bool // and what failed comes after them
@@ -123,7 +129,8 @@ func (v *verifier) run(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	report.Unsigned = v.tree.Size() - v.checkpoint.Size
-	return report, v.checkHeldSize()
+	// By now all entries, in the ring too, are counted.
+	return report, errors.Join(v.known.beyond(v.tree.Size()), v.checkHistory(report.Clean))
 }
 
 // snapshot reads checkpoint, sizes, ring and sizes again, in this order: a
@@ -170,15 +177,7 @@ func (v *verifier) trust(vkey string) error {
 	if v.cfg.Key != "" && v.cfg.Key != vkey {
 		return &TamperError{Path: ledgerName, Index: -1, Reason: "signed with another key than the trusted one", Want: v.cfg.Key, Got: vkey}
 	}
-	if v.cfg.Checkpoint == nil {
-		return nil
-	}
-	c, err := parseCheckpoint(v.cfg.Checkpoint, vkey)
-	if err != nil {
-		return &TamperError{Path: ledgerName, Index: -1, Reason: "the checkpoint held by the auditor is not signed with this ledger's key: " + err.Error(), Got: vkey}
-	}
-	v.held = &c
-	return nil
+	return v.remember([]string{vkey})
 }
 
 // signed checks the entries that the checkpoint covers, and returns where they
@@ -219,33 +218,16 @@ func (v *verifier) progress(ctx context.Context, done, total int64) error {
 	return context.Cause(ctx)
 }
 
-// extend adds a leaf, and compares with the auditor's checkpoint on reaching
-// its size.
+// extend adds a leaf, and compares with the checkpoints that are known on
+// reaching their size.
 func (v *verifier) extend(leaf merkle.Hash) error {
 	v.tree.Append(leaf)
-	if v.held == nil || v.tree.Size() != v.held.Size {
-		return nil
-	}
-	if got := v.tree.Root(); got != v.held.Root {
-		return &TamperError{
-			Path: checkpointName, Index: -1, Reason: fmt.Sprintf("the first %d entries are not those of the checkpoint held by the auditor", v.held.Size),
-			Want: fmt.Sprintf("root %x", v.held.Root), Got: fmt.Sprintf("%x", got),
-		}
-	}
-	return nil
-}
-
-// checkHeldSize comes last: by now all entries, in the ring too, are counted.
-func (v *verifier) checkHeldSize() error {
-	if v.held == nil || v.held.Size <= v.tree.Size() {
-		return nil
-	}
-	return rollback(v.tree.Size(), v.held.Size)
+	return v.known.reached(v.tree.Size(), v.tree.Root)
 }
 
 func rollback(have, want int64) error {
 	return &TamperError{
-		Path: checkpointName, Index: have, Reason: "ledger is older than a checkpoint of it that is known",
+		Path: checkpointName, Index: have, Reason: "rollback: ledger is older than a checkpoint of it that is known",
 		Want: strconv.FormatInt(want, 10) + " entries", Got: strconv.FormatInt(have, 10),
 	}
 }
