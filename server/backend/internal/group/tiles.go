@@ -14,13 +14,17 @@ import (
 // Consistency makes the hashes of [audit.Ledger.Consistency] from tiles, which
 // are checked against the checkpoint's root.
 func Consistency(c audit.Checkpoint, from, to int64, tiles tlog.TileReader) ([][32]byte, error) {
-	if from < 0 || from > to || to > c.Size {
-		return nil, fmt.Errorf("tree of %d in tree of %d, the ledger has %d entries", from, to, c.Size)
+	return ConsistencyOf(c.Size, from, to, tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: c.Root}, tiles))
+}
+
+// ConsistencyOf is Consistency from the hashes of a tree of size entries.
+func ConsistencyOf(size, from, to int64, reader tlog.HashReader) ([][32]byte, error) {
+	if from < 0 || from > to || to > size {
+		return nil, fmt.Errorf("tree of %d in tree of %d, the ledger has %d entries", from, to, size)
 	}
 	if from == 0 || from == to {
 		return nil, nil
 	}
-	reader := tlog.TileHashReader(tlog.Tree{N: c.Size, Hash: c.Root}, tiles)
 	hashes, err := tlog.ProveTree(to, from, reader)
 	if err != nil {
 		return nil, err

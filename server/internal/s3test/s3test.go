@@ -1,0 +1,213 @@
+// Package s3test starts an S3 server for tests: SeaweedFS, in a temporary
+// directory, on this machine's loopback.
+//
+//	func TestMain(m *testing.M) { os.Exit(s3test.Main(m)) }
+//
+//	server := s3test.Start(t)
+//	bucket := server.Bucket(t)
+package s3test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// The credentials that the server takes.
+const (
+	AccessKey = "kaizentest"
+	SecretKey = "kaizentestsecret"
+)
+
+// Server is the one server of a test binary.
+type Server struct {
+	// Endpoint is its host:port, without TLS.
+	Endpoint string
+
+	dir     string
+	cmd     *exec.Cmd
+	out     *os.File
+	mu      sync.Mutex
+	buckets int
+}
+
+var shared struct {
+	once sync.Once
+	*Server
+	err error
+}
+
+// Main runs the tests, and then stops the server if one was started.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if s := shared.Server; s != nil {
+		if err := s.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "s3test: stop:", err)
+			return 1
+		}
+	}
+	return code
+}
+
+// Start starts the server if it does not run yet. Without SeaweedFS on this
+// machine the test is skipped; with CI=true it fails.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	shared.once.Do(func() { shared.Server, shared.err = start() })
+	if errors.Is(shared.err, exec.ErrNotFound) && os.Getenv("CI") != "true" {
+		t.Skip("SeaweedFS (weed) is not installed: run scripts/test-setup.sh")
+	}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.Server
+}
+
+const identities = `{"identities":[{"name":"test","credentials":[{"accessKey":"` + AccessKey + `","secretKey":"` + SecretKey +
+	`"}],"actions":["Admin","Read","Write","List","Tagging"]}]}`
+
+func start() (_ *Server, err error) {
+	bin, err := exec.LookPath("weed")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{}
+	if s.dir, err = os.MkdirTemp("", "kaizen-s3"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("s3test: %w", err), os.RemoveAll(s.dir))
+		}
+	}()
+	config := filepath.Join(s.dir, "s3.json")
+	if err := os.WriteFile(config, []byte(identities), 0o600); err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(4)
+	if err != nil {
+		return nil, err
+	}
+	s.Endpoint = "127.0.0.1:" + ports[3]
+	args := []string{
+		"server", "-dir=" + s.dir, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=100", "-master.volumeSizeLimitMB=64",
+		"-filer", "-s3", "-s3.config=" + config, "-master.telemetry=false",
+	}
+	for i, flag := range []string{"master.port", "volume.port", "filer.port", "s3.port"} {
+		args = append(args, "-"+flag+"="+ports[i])
+	}
+	if s.out, err = os.Create(filepath.Join(s.dir, "log")); err != nil {
+		return nil, err
+	}
+	s.cmd = exec.Command(bin, args...)
+	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.out, s.out
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := s.await(); err != nil {
+		text, _ := os.ReadFile(s.out.Name()) // for the message alone
+		return nil, errors.Join(fmt.Errorf("%w\n%.4000s", err, text), s.stop())
+	}
+	return s, nil
+}
+
+// freePorts asks the kernel for ports, all held until the last is found. Each
+// server listens 10,000 above its port too, for gRPC.
+func freePorts(n int) ([]string, error) {
+	const above = 10_000
+	var out []string
+	for tries := 0; len(out) < n; tries++ {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer ln.Close()
+		addr, ok := ln.Addr().(*net.TCPAddr)
+		if !ok || tries > 1000 {
+			return nil, errors.New("no free ports")
+		}
+		if addr.Port+above > 65535 {
+			continue
+		}
+		second, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(addr.Port+above)))
+		if err != nil {
+			continue // in use: try another pair
+		}
+		defer second.Close()
+		out = append(out, strconv.Itoa(addr.Port))
+	}
+	return out, nil
+}
+
+// await makes a bucket as soon as the server can.
+func (s *Server) await() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	client, err := s.client()
+	if err != nil {
+		return err
+	}
+	for {
+		err := client.MakeBucket(ctx, "first-bucket", minio.MakeBucketOptions{})
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("server does not answer: %w", err)
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Server) client() (*minio.Client, error) {
+	return minio.New(s.Endpoint, &minio.Options{Creds: credentials.NewStaticV4(AccessKey, SecretKey, ""), Region: "us-east-1", MaxRetries: 1})
+}
+
+// Client is a client of the server.
+func (s *Server) Client(t testing.TB) *minio.Client {
+	t.Helper()
+	c, err := s.client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Bucket makes a new bucket, with object lock, and so with versions, if locked
+// is set.
+func (s *Server) Bucket(t testing.TB, locked bool) string {
+	t.Helper()
+	s.mu.Lock()
+	s.buckets++
+	name := fmt.Sprintf("bucket-%d", s.buckets)
+	s.mu.Unlock()
+	if err := s.Client(t).MakeBucket(t.Context(), name, minio.MakeBucketOptions{ObjectLocking: locked}); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func (s *Server) stop() error {
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	// It removes its sockets; if that takes too long, it is killed.
+	slow := time.AfterFunc(5*time.Second, func() { _ = s.cmd.Process.Kill() })
+	defer slow.Stop()
+	_ = s.cmd.Wait() // how it ends says nothing about the tests
+	return errors.Join(s.out.Close(), os.RemoveAll(s.dir))
+}
