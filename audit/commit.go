@@ -177,7 +177,9 @@ func (l *Ledger) deduplicate(g *group, writes []*write) error {
 			r := Receipt{ID: w.entries[i].ID, LeafHash: w.leaves[i], Index: g.base + int64(g.len())}
 			if at, ok := fresh[id]; ok {
 				r.Index, r.LeafHash, r.Duplicate = g.base+int64(at), g.leaves[at], true
-			} else if at, leaf, ok := l.store.lookup(id); ok {
+			} else if at, leaf, ok, err := l.store.lookup(id); err != nil {
+				return err
+			} else if ok {
 				r.Index, r.LeafHash, r.Duplicate = at, leaf, true
 			} else {
 				fresh[id] = g.len()

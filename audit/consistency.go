@@ -155,12 +155,11 @@ func (r *Reader) ProveConsistency(old []byte) (ConsistencyProof, error) {
 }
 
 func (s *store) consistency(from, to int64) ([][32]byte, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.closed {
-		return nil, fmt.Errorf("audit: consistency of %d and %d: %w", from, to, ErrClosed)
+	v, err := s.view()
+	if err != nil {
+		return nil, fmt.Errorf("audit: consistency of %d and %d: %w", from, to, err)
 	}
-	hashes, err := s.tree.Consistency(from, to)
+	hashes, err := v.Consistency(from, to)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}

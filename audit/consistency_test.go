@@ -234,7 +234,7 @@ func BenchmarkProofCheck(b *testing.B) {
 		}
 	})
 	b.Run("consistency", func(b *testing.B) {
-		root := l.store.tree.Root(4321)
+		root := rootOf(b, l, 4321)
 		p, err := l.ProveConsistency([]byte(l.signer.checkpoint(4321, root).Note))
 		if err != nil {
 			b.Fatal(err)

@@ -75,7 +75,7 @@ func TestKill(t *testing.T) {
 		l := mustOpen(t, dir, small())
 		for index, want := range acked {
 			e, err := l.Get(t.Context(), index)
-			leaf := l.store.tree.Leaf(index)
+			leaf := leafOf(t, l, index)
 			if got := e.ID + " " + hex.EncodeToString(leaf[:]); err != nil || got != want {
 				t.Fatalf("round %d: entry %d is %s, %v; acknowledged was %s", round, index, got, err, want)
 			}

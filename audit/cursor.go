@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"github.com/kaizen-go/kaizen/internal/merkle"
 )
 
 // cursor reads the lines of segments in order, and beside each line the hash
@@ -17,8 +19,9 @@ type cursor struct {
 	off   int64 // of the next line in it
 	index int64 // of the next line
 
-	buf        []byte // window on the lines
+	buf        []byte // window on the lines, after one spare byte
 	start, end int    // buf[start:end] is the file from off on
+	line       int    // where the line begins that was returned last
 
 	hashBuf   []byte
 	hashFirst int64 // index of the first hash in hashBuf
@@ -30,7 +33,7 @@ const (
 	hashWindow  = 4096 // hashes read at once
 )
 
-func newCursor(segs []*segment) *cursor { return &cursor{segs: segs} }
+func newCursor(segs []*segment) *cursor { return &cursor{segs: segs, index: segs[0].base} }
 
 func (c *cursor) seg() *segment { return c.segs[c.k] }
 
@@ -66,6 +69,7 @@ func (c *cursor) nextLine() ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(c.buf[c.start:c.end], '\n'); i >= 0 {
 			line := c.buf[c.start : c.start+i]
+			c.line = c.start
 			if i > MaxLineBytes {
 				return nil, c.broken(fmt.Sprintf("line of more than %d bytes", MaxLineBytes))
 			}
@@ -99,11 +103,11 @@ func (c *cursor) broken(reason string) error {
 // fill reads more of the current segment into the window.
 func (c *cursor) fill() error {
 	if c.buf == nil {
-		c.buf = make([]byte, min(windowBytes, c.largest()))
+		c.buf = make([]byte, 1+min(windowBytes, c.largest()))
 	}
-	c.end = copy(c.buf, c.buf[c.start:c.end])
-	c.start = 0
-	at := c.off + int64(c.end)
+	c.end = 1 + copy(c.buf[1:], c.buf[c.start:c.end])
+	c.start = 1
+	at := c.off + int64(c.end-c.start)
 	room := min(int64(len(c.buf)-c.end), c.seg().size-at)
 	n, err := c.seg().lines.ReadAt(c.buf[c.end:c.end+int(room)], at)
 	c.end += n
@@ -114,6 +118,13 @@ func (c *cursor) fill() error {
 		return c.broken("file became shorter while it was read")
 	}
 	return err
+}
+
+// leaf is the hash of the line that next returned. It takes the byte before the
+// line, which is its predecessor's newline, for the prefix of leaves: so the
+// line need not be copied.
+func (c *cursor) leaf(line []byte) merkle.Hash {
+	return merkle.HashPrefixed(c.buf[c.line-1 : c.line+len(line)])
 }
 
 // largest is the size of the largest segment: no window need be larger.

@@ -71,7 +71,7 @@ func (h *frameHeader) fields() (b [76]byte) {
 func (h *frameHeader) put(b []byte, mac [32]byte) {
 	clear(b[:frameHeaderLen])
 	copy(b, frameMagic)
-	binary.LittleEndian.PutUint16(b[4:], formatVersion)
+	binary.LittleEndian.PutUint16(b[4:], ringVersion)
 	binary.LittleEndian.PutUint16(b[6:], frameHeaderLen)
 	fields := h.fields()
 	copy(b[12:], fields[:])
@@ -116,7 +116,7 @@ func (f *frame) end() int64 { return f.group.base + int64(f.len()) }
 // MAC; ok is false for anything that was not written in full.
 func parseFrame(b []byte) (f frame, ok bool) {
 	if len(b) < frameHeaderLen || string(b[:4]) != frameMagic ||
-		binary.LittleEndian.Uint16(b[4:]) != formatVersion || binary.LittleEndian.Uint16(b[6:]) != frameHeaderLen {
+		binary.LittleEndian.Uint16(b[4:]) != ringVersion || binary.LittleEndian.Uint16(b[6:]) != frameHeaderLen {
 		return f, false
 	}
 	f.length = binary.LittleEndian.Uint32(b[48:])
@@ -252,7 +252,7 @@ func parseRingHeader(b []byte) (c chain, err error) {
 	if len(b) < ringAlign || string(b[:4]) != ringMagic || checksum(b[12:ringHeaderLen]) != binary.LittleEndian.Uint32(b[8:]) {
 		return c, ringDamage(-1, "header is damaged")
 	}
-	if v := binary.LittleEndian.Uint16(b[4:]); v != formatVersion {
+	if v := binary.LittleEndian.Uint16(b[4:]); v != ringVersion {
 		return c, ringDamage(-1, fmt.Sprintf("format version %d: damaged, or written by a later version of this program", v))
 	}
 	r := ring{generation: binary.LittleEndian.Uint64(b[16:]), sectionBytes: int64(binary.LittleEndian.Uint64(b[24:]))}

@@ -278,10 +278,11 @@ func FuzzFrame(f *testing.F) {
 
 func FuzzLedgerJSON(f *testing.F) {
 	s := testSigner(f)
-	f.Add(ledgerJSON(s.origin, s.vkey))
-	f.Add([]byte(`{"format":"kaizen-ledger","version":2}`))
+	f.Add(ledgerJSON(oldVersion, s.origin, s.vkey))
+	f.Add(ledgerJSON(formatVersion, s.origin, s.vkey))
+	f.Add([]byte(`{"format":"kaizen-ledger","version":3}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		vkey, err := parseLedgerJSON(b)
+		version, vkey, err := parseLedgerJSON(b)
 		if err != nil {
 			return
 		}
@@ -289,7 +290,7 @@ func FuzzLedgerJSON(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again := ledgerJSON(origin, vkey); !bytes.Equal(again, b) {
+		if again := ledgerJSON(version, origin, vkey); !bytes.Equal(again, b) {
 			t.Fatalf("two spellings:\n in %s\nout %s", b, again)
 		}
 	})

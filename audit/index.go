@@ -7,17 +7,14 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// blockLen is how many entries share one block of the index, and so one zone
-// map of times.
-const blockLen = 1024
-
-// index finds entries without reading lines. It is a table with a column for
-// each field that can be queried, in blocks, so that it grows without copying:
+// index finds the entries of a segment that is not sealed without reading
+// lines; its entries count from 0. It is a table with a column for each field
+// that can be queried, in blocks of groupLen, so that it grows without copying:
 // a query runs down the columns it names, about 1 ns an entry and column.
 //
-// An entry takes 77 bytes here, 8 on average in the id table, and 34 in the
-// Merkle store: about 119 bytes of memory, and each distinct agent, user and
-// action its text once.
+// An entry takes 93 bytes here, 8 on average in the id table, and 32 for its
+// hash: about 133 bytes of memory, and each distinct agent, user and action its
+// text once.
 type index struct {
 	n      int64
 	blocks []*block
@@ -30,14 +27,14 @@ type index struct {
 
 type block struct {
 	minTime, maxTime    int64 // nanoseconds since 1970
-	time                [blockLen]int64
-	offset              [blockLen]uint32 // in the segment's file
-	agent, user, action [blockLen]uint32
-	subject             [blockLen]uint32
-	// Fingerprints: 0 is the empty text, equal ones must be checked by line.
-	session, run, trace, span [blockLen]uint32
-	result                    [blockLen]uint8
-	id                        [blockLen]ulid.ULID
+	time                [groupLen]int64
+	offset              [groupLen]uint32 // in the segment's file
+	agent, user, action [groupLen]uint32
+	subject             [groupLen]uint32
+	// Fingerprints: 0 is the empty text.
+	session, run, trace, span [groupLen]uint64
+	result                    [groupLen]uint8
+	id                        [groupLen]ulid.ULID
 }
 
 func newIndex() index {
@@ -46,7 +43,7 @@ func newIndex() index {
 
 // add appends the entry with the next index, whose line starts at offset.
 func (x *index) add(e *Entry, offset uint32) {
-	at := x.n % blockLen
+	at := x.n % groupLen
 	if at == 0 {
 		x.blocks = append(x.blocks, new(block))
 	}
@@ -82,18 +79,16 @@ func (x *index) term(s string) uint32 {
 	return n
 }
 
-func (x *index) print(s string) uint32 {
+func (x *index) print(s string) uint64 {
 	if s == "" {
 		return 0
 	}
-	return max(1, uint32(maphash.String(x.seed, s)))
+	return max(1, maphash.String(x.seed, s))
 }
 
-func (x *index) id(i int64) *ulid.ULID { return &x.blocks[i/blockLen].id[i%blockLen] }
+func (x *index) id(i int64) *ulid.ULID { return &x.blocks[i/groupLen].id[i%groupLen] }
 
-func (x *index) offset(i int64) int64 { return int64(x.blocks[i/blockLen].offset[i%blockLen]) }
-
-func (x *index) time(i int64) int64 { return x.blocks[i/blockLen].time[i%blockLen] }
+func (x *index) offset(i int64) int64 { return int64(x.blocks[i/groupLen].offset[i%groupLen]) }
 
 func resultCode(r Result) uint8 {
 	switch r {

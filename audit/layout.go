@@ -24,44 +24,73 @@ const (
 	segDir         = "seg"
 	lineExt        = ".jsonl"
 	hashExt        = ".l0"
+	zstExt         = ".jsonl.zst"
+	idxExt         = ".idx"
+	nodesExt       = ".nodes"
 	tmpExt         = ".tmp"
 )
 
 const (
 	formatName    = "kaizen-ledger"
-	formatVersion = 1
+	formatVersion = 2
+	// oldVersion had neither sealed segments nor subjects. A ledger of it is
+	// read as it is, and becomes one of formatVersion when it is opened for
+	// writing.
+	oldVersion = 1
+	// ringVersion is that of the ring's blocks.
+	ringVersion = 1
 )
 
 // ledgerJSON is the content of ledger.json: what names the ledger and its key.
-// Every byte is determined by the key, which the checkpoint's signature needs.
-func ledgerJSON(origin, vkey string) []byte {
+// Every byte is determined by the key, which the checkpoint's signature needs,
+// and the version.
+func ledgerJSON(version int64, origin, vkey string) []byte {
 	b := append([]byte(nil), `{"format":"`+formatName+`","version":`...)
-	b = strconv.AppendInt(b, formatVersion, 10)
+	b = strconv.AppendInt(b, version, 10)
 	b = appendString(append(b, `,"origin":`...), origin)
 	b = appendString(append(b, `,"vkey":`...), vkey)
 	return append(b, "}\n"...)
 }
 
-// parseLedgerJSON returns the verifier key. Anything but the exact bytes that
-// ledgerJSON gives for it is an error.
-func parseLedgerJSON(b []byte) (vkey string, err error) {
+// parseLedgerJSON returns version and verifier key. Anything but the exact
+// bytes that ledgerJSON gives for them is an error.
+func parseLedgerJSON(b []byte) (version int64, vkey string, err error) {
 	v, err := parseJSON(b)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	obj, _ := v.(map[string]any)
-	if n, ok := indexOf(obj["version"]); ok && n > formatVersion && obj["format"] == formatName {
-		return "", fmt.Errorf("format version %d: damaged, or written by a later version of this program", n)
+	version, _ = indexOf(obj["version"])
+	if version > formatVersion && obj["format"] == formatName {
+		return 0, "", fmt.Errorf("format version %d: damaged, or written by a later version of this program", version)
 	}
 	vkey, _ = obj["vkey"].(string)
 	origin, err := originOf(vkey)
 	if err != nil {
-		return "", fmt.Errorf("vkey: %w", err)
+		return 0, "", fmt.Errorf("vkey: %w", err)
 	}
-	if string(ledgerJSON(origin, vkey)) != string(b) {
-		return "", errors.New("not in canonical form")
+	if version < oldVersion || string(ledgerJSON(version, origin, vkey)) != string(b) {
+		return 0, "", errors.New("not in canonical form")
 	}
-	return vkey, nil
+	return version, vkey, nil
+}
+
+// raise makes a ledger of an older version one of this one, which older
+// programs refuse.
+func raise(fsys durable.FS, dir string) error {
+	b, err := readSmall(fsys, dir, ledgerName)
+	if err != nil {
+		return err
+	}
+	version, vkey, err := parseLedgerJSON(b)
+	if err != nil || version == formatVersion {
+		return err
+	}
+	origin, err := originOf(vkey)
+	if err != nil {
+		return err
+	}
+	return durable.ReplaceFile(fsys, filepath.Join(dir, ledgerName), ledgerJSON(formatVersion, origin, vkey))
 }
 
 // identity reads ledger.json and the checkpoint, and checks one against the
@@ -71,7 +100,7 @@ func identity(fsys durable.FS, dir string) (vkey string, c Checkpoint, err error
 	if err != nil {
 		return "", c, err
 	}
-	vkey, err = parseLedgerJSON(b)
+	_, vkey, err = parseLedgerJSON(b)
 	if err != nil {
 		return "", c, &TamperError{Path: ledgerName, Index: -1, Reason: err.Error()}
 	}
@@ -103,18 +132,18 @@ func readSmall(fsys durable.FS, dir, name string) ([]byte, error) {
 	return b, err
 }
 
-// listing is what a ledger directory contains.
+// listing is what a ledger directory contains, beside what the manifest says.
 type listing struct {
-	bases    []int64  // segments, in order
-	leftover []string // temporary files of an interrupted replace
+	bases    []int64  // segments that are not sealed, in order
+	leftover []string // files of an interrupted replacement, sealing or removal
 	orphans  []string // hash files without their segment: a crash while one was made or removed
 	names    []string // files directly in the directory
 }
 
 func (l *listing) has(name string) bool { return slices.Contains(l.names, name) }
 
-// list reads the directory and refuses what has no business there.
-func list(fsys durable.FS, dir string) (listing, error) {
+// listDir reads the directory and refuses what has no business there.
+func listDir(fsys durable.FS, dir string, m *manifest) (listing, error) {
 	var l listing
 	top, err := fsys.ReadDir(dir)
 	if err != nil {
@@ -122,12 +151,12 @@ func list(fsys durable.FS, dir string) (listing, error) {
 	}
 	for _, e := range top {
 		switch name := e.Name(); name {
-		case ledgerName, checkpointName, historyName, ringName, lockName:
+		case ledgerName, checkpointName, historyName, manifestName, ringName, lockName:
 			l.names = append(l.names, name)
-		case ledgerName + tmpExt, checkpointName + tmpExt, ringName + tmpExt:
+		case ledgerName + tmpExt, checkpointName + tmpExt, manifestName + tmpExt, ringName + tmpExt:
 			l.leftover = append(l.leftover, name)
 		case segDir:
-			if err := l.segments(fsys, dir); err != nil {
+			if err := l.segments(fsys, dir, m); err != nil {
 				return l, err
 			}
 		default:
@@ -137,35 +166,61 @@ func list(fsys durable.FS, dir string) (listing, error) {
 	return l, nil
 }
 
-func (l *listing) segments(fsys durable.FS, dir string) error {
+func (l *listing) segments(fsys durable.FS, dir string, m *manifest) error {
 	files, err := fsys.ReadDir(filepath.Join(dir, segDir))
 	if err != nil {
 		return err
 	}
-	seen := map[string]bool{}
+	seen := make(map[string]bool, len(files))
 	for _, f := range files {
 		seen[f.Name()] = true
 	}
+	sealed := make(map[int64]*record, len(m.records))
+	for i := range m.records {
+		sealed[m.records[i].base] = &m.records[i]
+	}
 	for _, f := range files {
-		stem, isLines := strings.CutSuffix(f.Name(), lineExt)
-		base, err := strconv.ParseInt(stem, 10, 64)
-		switch {
-		case isLines && err == nil && segStem(base) == stem && base >= 0:
+		path := filepath.Join(segDir, f.Name())
+		base, ext, ok := segmentFile(f.Name())
+		if !ok {
+			return &TamperError{Path: path, Index: -1, Reason: "does not belong in a ledger"}
+		}
+		r := sealed[base]
+		switch raw := seen[segStem(base)+lineExt]; {
+		case ext == hashExt && (r != nil || raw), (ext == zstExt || ext == idxExt || ext == nodesExt) && r != nil && (!r.pruned() || ext == nodesExt):
+		case ext == lineExt && r == nil:
 			l.bases = append(l.bases, base) // sorted: the names are of one length
-		case isHashName(f.Name()) && seen[strings.TrimSuffix(f.Name(), hashExt)+lineExt]:
-		case isHashName(f.Name()):
-			l.orphans = append(l.orphans, filepath.Join(segDir, f.Name()))
+		case ext == hashExt:
+			l.orphans = append(l.orphans, path)
+		case ext == lineExt, strings.HasSuffix(ext, tmpExt), raw, r.pruned():
+			// Lines of a sealed segment, what sealing had not finished, and
+			// what retention had not removed yet.
+			l.leftover = append(l.leftover, path)
 		default:
-			return &TamperError{Path: filepath.Join(segDir, f.Name()), Index: -1, Reason: "does not belong in a ledger"}
+			return &TamperError{Path: path, Index: -1, Reason: "does not belong in a ledger"}
 		}
 	}
 	return nil
 }
 
-func isHashName(name string) bool {
-	stem, ok := strings.CutSuffix(name, hashExt)
-	base, err := strconv.ParseInt(stem, 10, 64)
-	return ok && err == nil && base >= 0 && segStem(base) == stem
+// segmentFile splits the name of a file in the directory of segments.
+func segmentFile(name string) (base int64, ext string, ok bool) {
+	at := strings.IndexByte(name, '.')
+	if at < 0 {
+		return 0, "", false
+	}
+	base, err := strconv.ParseInt(name[:at], 10, 64)
+	ext = name[at:]
+	switch strings.TrimSuffix(ext, tmpExt) {
+	case zstExt, idxExt, nodesExt:
+	case lineExt, hashExt:
+		if strings.HasSuffix(ext, tmpExt) {
+			return 0, "", false
+		}
+	default:
+		return 0, "", false
+	}
+	return base, ext, err == nil && base >= 0 && segStem(base) == name[:at]
 }
 
 // segStem is a segment's file name without extension: the index of its first

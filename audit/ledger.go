@@ -52,6 +52,20 @@ type Config struct {
 	// zero, there is no wait: whatever arrives during one sync shares the
 	// next, which under load groups just as well.
 	SyncDelay time.Duration
+	// SegmentBytes is the size from which on a segment of lines is full: it is
+	// then sealed, that is compressed and given an index file, in the
+	// background. If zero, 64 MiB, which keeps opening a ledger quick. At most
+	// 1 GiB.
+	SegmentBytes int64
+	// SealAfter is the age of a segment's first entry from which on it is
+	// sealed although it is not full. If zero, 24 hours; [NoAge] for never.
+	SealAfter time.Duration
+	// Retention removes old segments in the background. If zero, none: see
+	// [Ledger.Prune].
+	Retention Retention
+	// Archive is a directory to which sealed segments are copied before
+	// retention may remove them: see [Ledger.Archive]. If empty, none.
+	Archive string
 	// Logger receives what happens without a caller to tell: repairs after a
 	// crash, failures of background work. If nil, nothing is logged.
 	Logger *slog.Logger
@@ -61,12 +75,23 @@ type Config struct {
 	sectionBytes int64
 	segmentBytes int64
 	publishEvery time.Duration
+	// sealing lets the packer run although segmentBytes is set.
+	sealing bool
 }
 
+// NoAge is the [Config].SealAfter that leaves segments open until they are full.
+const NoAge time.Duration = -1
+
 const (
-	// defaultSegmentBytes is the size of segment files; an offset in one must
-	// fit 32 bits.
-	defaultSegmentBytes = 256 << 20
+	// defaultSegmentBytes is the size of segment files: about 120,000 entries,
+	// which are read in some 0.1 s when the ledger is opened.
+	defaultSegmentBytes = 64 << 20
+	// maxSegmentBytes leaves an offset in the file, and in the compressed file,
+	// room in 32 bits.
+	maxSegmentBytes = 1 << 30
+	// defaultSealAfter is how long a quiet ledger's entries stay without index
+	// file.
+	defaultSealAfter = 24 * time.Hour
 	// defaultSectionBytes makes a ring of 16 MiB: at 200 MB/s a section lasts
 	// 20 ms, several times what syncing it in its segment takes.
 	defaultSectionBytes = 4 << 20
@@ -85,7 +110,13 @@ func (c Config) withDefaults() Config {
 		c.sectionBytes = defaultSectionBytes
 	}
 	if c.segmentBytes == 0 {
-		c.segmentBytes = defaultSegmentBytes
+		c.sealing = true
+		if c.segmentBytes = min(c.SegmentBytes, maxSegmentBytes); c.segmentBytes <= 0 {
+			c.segmentBytes = defaultSegmentBytes
+		}
+	}
+	if c.SealAfter == 0 {
+		c.SealAfter = defaultSealAfter
 	}
 	if c.publishEvery == 0 {
 		c.publishEvery = defaultPublishEvery
@@ -123,6 +154,7 @@ type Ledger struct {
 	outward        *outward
 	restored       *Checkpoint
 	memoryFailures atomic.Int64
+	packer         *packer
 	// failure is set once, by the first write or sync that failed.
 	failure     atomic.Pointer[error]
 	asyncFailed atomic.Int64
@@ -153,8 +185,9 @@ type Receipt struct {
 // not as it was signed, which Open neither repairs nor signs; or that of the
 // file system.
 //
-// Opening reads all entries once (about 1 µs each) to check them and to build
-// the index, which takes about 115 bytes of memory for each.
+// Opening reads and checks the entries of the newest segment, whose index takes
+// about 135 bytes of memory each. Sealed segments are read when they are needed:
+// what is handed out is compared with its hash, and [Verify] checks them whole.
 func Open(dir string, cfg Config) (*Ledger, error) {
 	cfg = cfg.withDefaults()
 	l, err := open(dir, cfg)
@@ -171,6 +204,9 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("audit: open %s: %w", dir, err), l.Close())
+	}
+	if l.cfg.sealing {
+		l.packer.start()
 	}
 	return l, nil
 }
@@ -351,8 +387,7 @@ func (l *Ledger) Query(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 }
 
 // Count is the number of entries that match q, whose Limit, Descending and
-// After do not matter. It reads lines only if q names a session, run, trace or
-// span.
+// After do not matter. It reads lines only if q names a span.
 func (l *Ledger) Count(ctx context.Context, q Query) (int64, error) {
 	return l.vault.count(ctx, l.store, q)
 }
@@ -381,6 +416,7 @@ func (l *Ledger) Close() error {
 }
 
 func (l *Ledger) shutdown() error {
+	l.packer.stop()
 	l.queue.close(ErrClosed)
 	l.committed.Wait()
 	l.scribe.stop()

@@ -73,7 +73,7 @@ func checkReceipts(t testing.TB, l *Ledger, rs []Receipt) {
 		if e.ID != r.ID {
 			t.Fatalf("entry %d has id %s, want %s", r.Index, e.ID, r.ID)
 		}
-		if got := l.store.tree.Leaf(r.Index); got != r.LeafHash {
+		if got := leafOf(t, l, r.Index); got != r.LeafHash {
 			t.Fatalf("entry %d has another leaf hash than its receipt", r.Index)
 		}
 		c, err := parseOwnCheckpoint([]byte(r.Checkpoint.Note), l.VerifierKey())
@@ -83,7 +83,7 @@ func checkReceipts(t testing.TB, l *Ledger, rs []Receipt) {
 		if diff := cmp.Diff(c, r.Checkpoint); diff != "" {
 			t.Fatalf("receipt %d: checkpoint differs from its note: %s", r.Index, diff)
 		}
-		if c.Size <= r.Index || c.Size > l.Size() || l.store.tree.Root(c.Size) != c.Root {
+		if c.Size <= r.Index || c.Size > l.Size() || rootOf(t, l, c.Size) != c.Root {
 			t.Fatalf("receipt %d: checkpoint of %d entries is not of this history", r.Index, c.Size)
 		}
 	}

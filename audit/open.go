@@ -53,6 +53,7 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 	l.ring, err = createRing(cfg.fsys, dir, l.signer, generation+1, cfg.sectionBytes)
 	l.keeper = newKeeper(l, size, cfg.publishEvery)
 	l.scribe = newScribe(l)
+	l.packer = newPacker(l)
 	l.committer = committer{head: l.store.head, fresh: make(map[ulid.ULID]int)}
 	return l, err
 }
@@ -75,7 +76,11 @@ func (l *Ledger) abandon() error {
 // prepare returns the signer of the ledger in dir, which it creates first if
 // there is none.
 func prepare(dir string, cfg Config) (*signer, error) {
-	files, err := list(cfg.fsys, dir)
+	m, _, err := readManifest(cfg.fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	files, err := listDir(cfg.fsys, dir, m)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +116,10 @@ func create(dir, keyName string, files listing, cfg Config) (*signer, error) {
 	if err := durable.MkdirAll(cfg.fsys, filepath.Join(dir, segDir)); err != nil {
 		return nil, err
 	}
-	st := newStore(cfg.fsys, dir, s.vkey)
+	st, err := newStore(cfg.fsys, dir, s.vkey)
+	if err != nil {
+		return nil, err
+	}
 	err = st.createSegment(0)
 	if err = errors.Join(err, st.closeFiles()); err != nil {
 		return nil, err
@@ -120,14 +128,14 @@ func create(dir, keyName string, files listing, cfg Config) (*signer, error) {
 	if err := durable.ReplaceFile(cfg.fsys, filepath.Join(dir, checkpointName), []byte(empty.Note)); err != nil {
 		return nil, err
 	}
-	return s, durable.ReplaceFile(cfg.fsys, filepath.Join(dir, ledgerName), ledgerJSON(s.origin, s.vkey))
+	return s, durable.ReplaceFile(cfg.fsys, filepath.Join(dir, ledgerName), ledgerJSON(formatVersion, s.origin, s.vkey))
 }
 
 // checkUnfinished refuses to make a ledger out of what was one: files without
 // ledger.json may only be those of an attempt to create it, without entries.
 func checkUnfinished(dir string, files listing, s *signer, fsys durable.FS) error {
 	lost := &TamperError{Path: ledgerName, Index: -1, Reason: "file is missing"}
-	if files.has(ringName) || len(files.bases) > 1 {
+	if files.has(ringName) || files.has(manifestName) || len(files.bases) > 1 {
 		return lost
 	}
 	for _, base := range files.bases {
@@ -174,7 +182,14 @@ func (l *Ledger) recover(dir string) (generation uint64, err error) {
 	if vkey != l.signer.vkey {
 		return 0, &TamperError{Path: ledgerName, Index: -1, Reason: "belongs to another key than the one in the key directory", Want: l.signer.vkey, Got: vkey}
 	}
-	files, err := list(fsys, dir)
+	m, _, err := readManifest(fsys, dir)
+	if err != nil {
+		return 0, err
+	}
+	if m.end() > published.Size {
+		return 0, rollback(published.Size, m.end())
+	}
+	files, err := listDir(fsys, dir, m)
 	if err != nil {
 		return 0, err
 	}
@@ -190,7 +205,15 @@ func (l *Ledger) recover(dir string) (generation uint64, err error) {
 	if ring.torn {
 		log.Warn("audit ledger: cut off an entry that was being written when the process ended", "entries", max(ring.end(), published.Size))
 	}
-	l.store = newStore(fsys, dir, vkey)
+	if err := raise(fsys, dir); err != nil {
+		return 0, err
+	}
+	if l.store, err = newStore(fsys, dir, vkey); err != nil {
+		return 0, err
+	}
+	if err := l.store.adopt(m); err != nil {
+		return 0, err
+	}
 	l.store.write, l.store.segmentBytes = true, l.cfg.segmentBytes
 	if err := l.store.openListed(files.bases); err != nil {
 		return 0, err
@@ -212,9 +235,10 @@ func (l *Ledger) restore(ring *chain, published Checkpoint) error {
 		return err
 	}
 	s := l.store
-	c, err := s.load(context.Background(), a)
+	roots := rootsWanted(ring, published, s.edge.Size())
+	c, err := s.load(context.Background(), a, roots)
 	if err == nil {
-		err = s.checkRoots(ring, published)
+		err = checkRoots(roots, ring, published)
 	}
 	if err != nil {
 		return s.blame(err, published)
@@ -226,7 +250,7 @@ func (l *Ledger) restore(ring *chain, published Checkpoint) error {
 	if err := s.cut(c); err != nil {
 		return err
 	}
-	l.tree, s.head = s.tree.Tree(), published
+	l.tree, s.head = s.loaded(), published
 	if err := l.replay(rest); err != nil {
 		return err
 	}

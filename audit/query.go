@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -36,54 +40,20 @@ func (q *Query) match(e *Entry) bool {
 		(q.Since.IsZero() || !e.Time.Before(q.Since)) && (q.Until.IsZero() || !e.Time.After(q.Until))
 }
 
-// plan is a query in terms of the index.
-type plan struct {
-	from, to            int64 // entries that may match, to exclusive
-	since, until        int64
-	timed               bool
-	agent, user, action uint32
-	subject             uint32
-	result              uint8
-	session, run        uint32
-	trace, span         uint32
-	exact               bool // the index alone decides
-	impossible          bool // no entry has that agent, user or action
-	descending          bool
+// span is the part of a ledger that a query is about: entries present when it
+// began.
+type span struct {
+	from, to     int64 // to exclusive
+	since, until int64 // nanoseconds since 1970
 }
 
-// plan fixes the entries that the query is about: those present now.
-func (s *store) plan(q *Query) (plan, error) {
+func (s *store) span(q *Query) (span, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
-		return plan{}, ErrClosed
+		return span{}, ErrClosed
 	}
-	x := &s.idx
-	p := plan{
-		to: x.n, descending: q.Descending,
-		session: x.print(q.SessionID), run: x.print(q.RunID), trace: x.print(q.TraceID), span: x.print(q.SpanID),
-		exact: q.SessionID == "" && q.RunID == "" && q.TraceID == "" && q.SpanID == "",
-	}
-	for _, f := range []struct {
-		want string
-		code *uint32
-	}{{q.AgentID, &p.agent}, {q.UserID, &p.user}, {q.Subject, &p.subject}, {q.Action, &p.action}} {
-		code, ok := x.terms[f.want]
-		*f.code = code
-		p.impossible = p.impossible || !ok
-	}
-	switch q.Result {
-	case "":
-	case Success, Failure, Denied:
-		p.result = resultCode(q.Result)
-	default:
-		p.impossible = true
-	}
-	p.bounds(q)
-	return p, nil
-}
-
-func (p *plan) bounds(q *Query) {
+	p := span{to: s.head.Size, since: minTime.UnixNano(), until: maxTime.UnixNano()}
 	switch {
 	case q.After <= 0:
 	case q.Descending:
@@ -91,14 +61,13 @@ func (p *plan) bounds(q *Query) {
 	default:
 		p.from = q.After
 	}
-	p.timed = !q.Since.IsZero() || !q.Until.IsZero()
-	p.since, p.until = minTime.UnixNano(), maxTime.UnixNano()
 	if q.Since.After(minTime) {
 		p.since = clampNano(q.Since)
 	}
 	if !q.Until.IsZero() {
 		p.until = clampNano(q.Until)
 	}
+	return p, nil
 }
 
 // clampNano is t in nanoseconds, also for times that an entry cannot have.
@@ -112,91 +81,211 @@ func clampNano(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// hits appends the indexes in block k that may match, in the plan's order.
-func (x *index) hits(k int64, p *plan, dst []int64) []int64 {
-	b := x.blocks[k]
-	if p.timed && (b.maxTime < p.since || b.minTime > p.until) {
-		return dst
-	}
-	lo, hi := max(p.from, k*blockLen), min(p.to, (k+1)*blockLen)
-	first := len(dst)
-	for i := lo; i < hi; i++ {
-		if p.matches(b, i%blockLen) {
-			dst = append(dst, i)
-		}
-	}
-	if p.descending {
-		for i, j := first, len(dst)-1; i < j; i, j = i+1, j-1 {
-			dst[i], dst[j] = dst[j], dst[i]
-		}
-	}
-	return dst
+// scanner finds the entries of one segment that a query is about, by its index.
+type scanner interface {
+	// group finds those among the entries from to to-1 of group g; some is
+	// false if there are none.
+	group(g, from, to int) (hits hitSet, some bool, err error)
+	// exact reports whether the index alone decides. Otherwise a hit may be
+	// one by its fingerprint only.
+	exact() bool
 }
 
-func (p *plan) matches(b *block, at int64) bool {
-	return (p.agent == 0 || b.agent[at] == p.agent) &&
-		(p.trace == 0 || b.trace[at] == p.trace) &&
-		(p.action == 0 || b.action[at] == p.action) &&
-		(p.user == 0 || b.user[at] == p.user) && (p.subject == 0 || b.subject[at] == p.subject) &&
-		(p.result == 0 || b.result[at] == p.result) &&
-		(p.session == 0 || b.session[at] == p.session) &&
-		(p.run == 0 || b.run[at] == p.run) &&
-		(p.span == 0 || b.span[at] == p.span) &&
-		(!p.timed || b.time[at] >= p.since && b.time[at] <= p.until)
+// found are the hits in one group of a segment, valid until the next ones.
+type found struct {
+	seg  *segment
+	scan scanner
+	g    int
+	hits hitSet
 }
 
-// candidates yields, block by block, the indexes that the index cannot rule
-// out. The lock is not held while the caller has them.
-func (s *store) candidates(ctx context.Context, p plan) iter.Seq2[[]int64, error] {
-	return func(yield func([]int64, error) bool) {
-		if p.impossible || p.from >= p.to {
-			return
+// find yields the groups that have hits, in the order of the query. The files
+// of the segment are open while the caller has them; no lock is held.
+func (s *store) find(ctx context.Context, q *Query) iter.Seq2[*found, error] {
+	return func(yield func(*found, error) bool) {
+		p, err := s.span(q)
+		for err == nil && p.from < p.to {
+			err = context.Cause(ctx)
+			if err == nil {
+				var more bool
+				if more, err = s.findInSegment(ctx, q, &p, yield); !more && err == nil {
+					return
+				}
+			}
 		}
-		first, last := p.from/blockLen, (p.to-1)/blockLen
-		var hits []int64
-		for n := range last - first + 1 {
-			if ctx.Err() != nil {
-				yield(nil, context.Cause(ctx))
-				return
-			}
-			k := first + n
-			if p.descending {
-				k = last - n
-			}
-			s.mu.RLock()
-			hits = s.idx.hits(k, &p, hits[:0])
-			s.mu.RUnlock()
-			if len(hits) > 0 && !yield(hits, nil) {
-				return
-			}
+		if err != nil {
+			yield(nil, err)
 		}
 	}
+}
+
+// findInSegment goes through the first segment of p, or the last if the query
+// is a descending one, and takes it off p.
+func (s *store) findInSegment(ctx context.Context, q *Query, p *span, yield func(*found, error) bool) (more bool, err error) {
+	i := p.from
+	if q.Descending {
+		i = p.to - 1
+	}
+	seg, _, err := s.at(i)
+	if err != nil {
+		return false, err
+	}
+	if seg.rec == nil {
+		defer seg.release()
+	}
+	lo, hi := p.from, min(p.to, s.endOf(seg))
+	if q.Descending {
+		lo, hi = max(p.from, seg.base), p.to
+		p.to = lo
+	} else {
+		p.from = hi
+	}
+	sc, err := s.newScanner(seg, q, p)
+	if err != nil || sc == nil {
+		return true, s.unlessPruned(seg, err)
+	}
+	f := found{seg: seg, scan: sc}
+	first, last := int(lo-seg.base)/groupLen, int(hi-1-seg.base)/groupLen
+	for n := range last - first + 1 {
+		f.g = first + n
+		if q.Descending {
+			f.g = last - n
+		}
+		if n%64 == 63 && ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		at := seg.base + int64(f.g)*groupLen
+		var some bool
+		if f.hits, some, err = sc.group(f.g, int(max(lo-at, 0)), int(min(hi-at, groupLen))); err != nil {
+			return true, s.unlessPruned(seg, err)
+		}
+		if some && !yield(&f, nil) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (s *store) endOf(seg *segment) int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return seg.end()
+}
+
+// unlessPruned is err, or nil if the segment was removed by retention while it
+// was read.
+func (s *store) unlessPruned(seg *segment, err error) error {
+	if err == nil || seg.rec == nil {
+		return err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if now := findSealed(s.sealed, seg.base); now != nil && now.rec.pruned() {
+		return nil
+	}
+	return err
+}
+
+// newScanner makes the scanner of a segment, nil if it cannot have a hit.
+func (s *store) newScanner(seg *segment, q *Query, p *span) (scanner, error) {
+	if seg.rec == nil {
+		return s.newRawScan(seg, q, p), nil
+	}
+	if seg.rec.pruned() || seg.rec.maxTime < p.since || seg.rec.minTime > p.until {
+		return nil, nil
+	}
+	sc, err := newScan(&sealedIndex{s, seg}, q, p.since, p.until)
+	if err != nil || sc.impossible {
+		return nil, err
+	}
+	return sc, nil
+}
+
+// rawScan is the scanner of a segment that is not sealed.
+type rawScan struct {
+	s                   *store
+	x                   *index
+	timed               bool
+	since, until        int64
+	agent, user, action uint32
+	subject             uint32
+	result              uint8
+	session, run        uint64
+	trace, span         uint64
+}
+
+// newRawScan returns nil if no entry has that agent, user, subject, action or result.
+func (s *store) newRawScan(seg *segment, q *Query, p *span) scanner {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	x := &seg.idx
+	r := &rawScan{
+		s: s, x: x, timed: !q.Since.IsZero() || !q.Until.IsZero(), since: p.since, until: p.until,
+		session: x.print(q.SessionID), run: x.print(q.RunID), trace: x.print(q.TraceID), span: x.print(q.SpanID),
+	}
+	for _, f := range []struct {
+		want string
+		code *uint32
+	}{{q.AgentID, &r.agent}, {q.UserID, &r.user}, {q.Subject, &r.subject}, {q.Action, &r.action}} {
+		code, ok := x.terms[f.want]
+		if !ok {
+			return nil
+		}
+		*f.code = code
+	}
+	switch q.Result {
+	case "":
+	case Success, Failure, Denied:
+		r.result = resultCode(q.Result)
+	default:
+		return nil
+	}
+	return r
+}
+
+func (r *rawScan) exact() bool { return true }
+
+func (r *rawScan) group(g, from, to int) (hits hitSet, some bool, err error) {
+	r.s.mu.RLock()
+	defer r.s.mu.RUnlock()
+	b := r.x.blocks[g]
+	if r.timed && (b.maxTime < r.since || b.minTime > r.until) {
+		return hits, false, nil
+	}
+	for i := from; i < to; i++ {
+		if r.matches(b, i) {
+			hits.set(i)
+			some = true
+		}
+	}
+	return hits, some, nil
+}
+
+func (r *rawScan) matches(b *block, at int) bool {
+	return (r.agent == 0 || b.agent[at] == r.agent) &&
+		(r.trace == 0 || b.trace[at] == r.trace) &&
+		(r.action == 0 || b.action[at] == r.action) &&
+		(r.user == 0 || b.user[at] == r.user) && (r.subject == 0 || b.subject[at] == r.subject) &&
+		(r.result == 0 || b.result[at] == r.result) &&
+		(r.session == 0 || b.session[at] == r.session) &&
+		(r.run == 0 || b.run[at] == r.run) &&
+		(r.span == 0 || b.span[at] == r.span) &&
+		(!r.timed || b.time[at] >= r.since && b.time[at] <= r.until)
 }
 
 func (s *store) query(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		fail := func(err error) { yield(Entry{}, fmt.Errorf("audit: query: %w", err)) }
-		p, err := s.plan(&q)
-		if err != nil {
-			fail(err)
-			return
-		}
 		left := q.Limit
-		for hits, err := range s.candidates(ctx, p) {
+		for batch, err := range s.batches(ctx, &q) {
 			if err != nil {
-				fail(err)
+				yield(Entry{}, fmt.Errorf("audit: query: %w", err))
 				return
 			}
-			for _, i := range hits {
-				e, err := s.get(i)
-				if err != nil {
-					fail(err)
-					return
-				}
-				if !q.match(&e) {
+			for i := range batch {
+				if !q.match(&batch[i]) {
 					continue // another text with the same fingerprint
 				}
-				if left--; !yield(e, nil) || left == 0 {
+				if left--; !yield(batch[i], nil) || left == 0 {
 					return
 				}
 			}
@@ -204,29 +293,147 @@ func (s *store) query(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 	}
 }
 
+// batches yields the entries that the index finds, a few groups at a time,
+// which are read beside each other: first one, then ever more of them, so that
+// a caller who wants little waits for little.
+func (s *store) batches(ctx context.Context, q *Query) iter.Seq2[[]Entry, error] {
+	return func(yield func([]Entry, error) bool) {
+		most := 2 * runtime.GOMAXPROCS(0)
+		var jobs []*fetch
+		defer func() { drop(jobs) }()
+		room := 1
+		for f, err := range s.find(ctx, q) {
+			if err != nil {
+				if !s.yieldAll(jobs, q.Descending, yield) {
+					return
+				}
+				jobs = drop(jobs)
+				yield(nil, err)
+				return
+			}
+			jobs = append(jobs, newFetch(f))
+			if len(jobs) < room {
+				continue
+			}
+			if !s.yieldAll(jobs, q.Descending, yield) {
+				return
+			}
+			jobs = drop(jobs)
+			room = min(2*room, most)
+		}
+		s.yieldAll(jobs, q.Descending, yield)
+	}
+}
+
+// fetch reads the hits of one group.
+type fetch struct {
+	seg     *segment
+	g       int
+	hits    hitSet
+	entries []Entry
+	err     error
+}
+
+func newFetch(f *found) *fetch {
+	if f.seg.rec == nil {
+		f.seg.retain()
+	}
+	return &fetch{seg: f.seg, g: f.g, hits: f.hits}
+}
+
+func drop(jobs []*fetch) []*fetch {
+	for _, j := range jobs {
+		if j.seg.rec == nil {
+			j.seg.release()
+		}
+	}
+	return jobs[:0]
+}
+
+func (s *store) yieldAll(jobs []*fetch, descending bool, yield func([]Entry, error) bool) bool {
+	if len(jobs) == 1 {
+		jobs[0].entries, jobs[0].err = s.fetch(jobs[0])
+	} else {
+		var wg sync.WaitGroup
+		for _, j := range jobs {
+			wg.Go(func() { j.entries, j.err = s.fetch(j) })
+		}
+		wg.Wait()
+	}
+	for _, j := range jobs {
+		if err := s.unlessPruned(j.seg, j.err); err != nil {
+			yield(nil, err)
+			return false
+		}
+		if descending {
+			slices.Reverse(j.entries)
+		}
+		if !yield(j.entries, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// fetch reads the entries that are hits, and checks each against its hash.
+func (s *store) fetch(j *fetch) ([]Entry, error) {
+	out := make([]Entry, 0, j.hits.count())
+	var v *treeView
+	if j.seg.rec != nil {
+		var err error
+		if v, err = s.view(); err != nil {
+			return nil, err
+		}
+	}
+	for i := range groupLen {
+		if !j.hits.has(i) {
+			continue
+		}
+		at := j.seg.base + int64(j.g)*groupLen + int64(i)
+		var line []byte
+		var err error
+		if v != nil {
+			line, err = s.sealedLine(j.seg, v, at)
+		} else {
+			line, err = s.openLine(j.seg, at)
+		}
+		if err != nil {
+			return out, err
+		}
+		e, err := s.decode(line, at)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
 func (s *store) count(ctx context.Context, q Query) (int64, error) {
 	q.Limit, q.After, q.Descending = 0, 0, false
-	p, err := s.plan(&q)
-	if err != nil {
-		return 0, fmt.Errorf("audit: count: %w", err)
-	}
 	var n int64
-	if !p.exact {
-		for _, err := range s.query(ctx, q) {
-			if err != nil {
-				return 0, err
-			}
-			n++
+	for f, err := range s.find(ctx, &q) {
+		if err == nil && !f.scan.exact() {
+			err = s.confirm(f, &q)
 		}
-		return n, nil
-	}
-	for hits, err := range s.candidates(ctx, p) {
 		if err != nil {
 			return 0, fmt.Errorf("audit: count: %w", err)
 		}
-		n += int64(len(hits))
+		n += int64(f.hits.count())
 	}
 	return n, nil
+}
+
+// confirm takes the hits away that are none by their line.
+func (s *store) confirm(f *found, q *Query) error {
+	entries, err := s.fetch(&fetch{seg: f.seg, g: f.g, hits: f.hits})
+	f.hits = hitSet{}
+	for i := range entries {
+		if q.match(&entries[i]) {
+			f.hits.set(int(entries[i].Index-f.seg.base) % groupLen)
+		}
+	}
+	return s.unlessPruned(f.seg, err)
 }
 
 // read is get for the exported methods.
@@ -252,12 +459,17 @@ func (s *store) prove(index int64) (Proof, error) {
 
 // Stats says what a ledger holds.
 type Stats struct {
-	// Entries is their number, Bytes the size of their lines.
-	Entries, Bytes int64
-	// Segments is the number of files they are in.
-	Segments int
-	// Oldest and Newest are the Time of the first and of the last entry. Zero
-	// without entries.
+	// Entries is how many were appended, Bytes the size of the lines of those
+	// that are not pruned, Stored that of their files: lines, compressed or
+	// not, index and hashes.
+	Entries, Bytes, Stored int64
+	// Segments is the number of segments that hold lines, Sealed how many of
+	// them are compressed and have an index file.
+	Segments, Sealed int
+	// Pruned is the number of entries that retention removed.
+	Pruned int64
+	// Oldest and Newest are the earliest and the latest Time of the entries
+	// that are not pruned. Zero without entries.
 	Oldest, Newest time.Time
 	// Queued is the number of entries that wait to be written.
 	Queued int
@@ -270,10 +482,27 @@ type Stats struct {
 func (s *store) stats() Stats {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	st := Stats{Entries: s.idx.n, Bytes: s.bytes, Segments: len(s.segs)}
-	if s.idx.n > 0 {
-		st.Oldest = time.Unix(0, s.idx.time(0)).UTC()
-		st.Newest = time.Unix(0, s.idx.time(s.idx.n-1)).UTC()
+	st := Stats{Entries: s.size(), Bytes: s.bytes, Segments: len(s.segs) + len(s.sealed), Sealed: len(s.sealed)}
+	oldest, newest := int64(math.MaxInt64), int64(-1)
+	for _, seg := range s.sealed {
+		if seg.rec.pruned() {
+			st.Pruned += seg.rec.count
+			st.Segments--
+			st.Sealed--
+			continue
+		}
+		st.Bytes += seg.rec.bytes
+		st.Stored += seg.rec.stored
+		oldest, newest = min(oldest, seg.rec.minTime), max(newest, seg.rec.maxTime)
+	}
+	for _, seg := range s.segs {
+		for _, b := range seg.idx.blocks {
+			oldest, newest = min(oldest, b.minTime), max(newest, b.maxTime)
+		}
+	}
+	st.Stored += s.bytes + 32*(s.size()-s.edge.Size())
+	if newest >= 0 {
+		st.Oldest, st.Newest = time.Unix(0, oldest).UTC(), time.Unix(0, newest).UTC()
 	}
 	return st
 }

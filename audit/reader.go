@@ -1,13 +1,17 @@
 package audit
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
+	"github.com/kaizen-go/kaizen/internal/merkle"
 )
 
 // Reader reads a ledger without its lock and without its key, also while
@@ -20,6 +24,9 @@ type Reader struct {
 	holds   holds
 	refresh sync.Mutex // one Refresh at a time; guards what follows
 	learned int64      // entries that were looked at for erasures and holds
+	// stale says that an advance failed after it had added entries: the next
+	// one reads the open segments anew. Guarded by the store's mu.
+	stale bool
 }
 
 // ReaderConfig tunes a [Reader]. The zero value is what [OpenReader] uses.
@@ -33,7 +40,7 @@ type ReaderConfig struct {
 
 // OpenReader opens the ledger in dir for reading. Errors are a [*TamperError]
 // if the entries are not what the checkpoint says, or that of the file system.
-// It reads all entries once, as [Open] does.
+// Like [Open] it reads the entries of the segments that are not sealed.
 func OpenReader(dir string) (*Reader, error) { return openReader(durable.OS{}, dir) }
 
 func openReader(fsys durable.FS, dir string) (*Reader, error) {
@@ -58,12 +65,16 @@ func newReader(fsys durable.FS, dir string, cfg ReaderConfig) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	vkey, c, err := identity(fsys, dir)
+	vkey, _, err := identity(fsys, dir)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{store: newStore(fsys, dir, vkey)}
-	if err := r.advance(context.Background(), c); err != nil {
+	st, err := newStore(fsys, dir, vkey)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{store: st}
+	if err := r.follow(context.Background()); err != nil {
 		_ = r.store.closeFiles() // opened for reading: nothing can be lost
 		return nil, err
 	}
@@ -76,15 +87,38 @@ func newReader(fsys durable.FS, dir string, cfg ReaderConfig) (*Reader, error) {
 	return r, nil
 }
 
+// follow advances to the published checkpoint. A ledger in use may seal and
+// remove segments between two of our looks: if something is amiss, and it has
+// moved on, we look again.
+func (r *Reader) follow(ctx context.Context) error {
+	const tries = 20
+	for try := 1; ; try++ {
+		c, err := readCheckpoint(r.store.fsys, r.store.dir, r.store.vkey)
+		if err != nil {
+			return err
+		}
+		m, text, err := readManifest(r.store.fsys, r.store.dir)
+		if err != nil {
+			return err
+		}
+		err = r.advance(ctx, c, m)
+		if err == nil || try == tries {
+			return err
+		}
+		again, err2 := readCheckpoint(r.store.fsys, r.store.dir, r.store.vkey)
+		_, textNow, err3 := readManifest(r.store.fsys, r.store.dir)
+		if err2 != nil || err3 != nil || again.Note == c.Note && bytes.Equal(text, textNow) {
+			return err
+		}
+	}
+}
+
 // Refresh takes in what was published since. A [*TamperError] says that the
 // ledger went back, or its history changed; the reader then keeps what it had.
 func (r *Reader) Refresh(ctx context.Context) error {
 	r.refresh.Lock()
 	defer r.refresh.Unlock()
-	c, err := readCheckpoint(r.store.fsys, r.store.dir, r.store.vkey)
-	if err == nil {
-		err = r.advance(ctx, c)
-	}
+	err := r.follow(ctx)
 	if err == nil {
 		err = r.learn(ctx)
 	}
@@ -112,18 +146,63 @@ func (r *Reader) learn(ctx context.Context) error {
 	return nil
 }
 
-// advance loads the entries up to c. Readers wait meanwhile.
-func (r *Reader) advance(ctx context.Context, c Checkpoint) error {
+// advance loads the entries up to c. Readers wait meanwhile. If it fails, the
+// reader keeps what it had.
+func (r *Reader) advance(ctx context.Context, c Checkpoint, m *manifest) (err error) {
 	s := r.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	switch {
+	case s.closed:
 		return ErrClosed
-	}
-	if c.Size < s.head.Size {
+	case c.Size < s.head.Size:
 		return rollback(c.Size, s.head.Size)
+	case m.end() > c.Size:
+		return rollback(c.Size, m.end())
 	}
-	files, err := list(s.fsys, s.dir)
+	sealed, edge, segs, size := s.sealed, s.edge, s.segs, s.bytes
+	defer func() {
+		if err == nil {
+			err = closeOthers(segs, s.segs)
+			r.stale = false
+			return
+		}
+		err = errors.Join(err, closeOthers(s.segs, segs))
+		s.sealed, s.edge, s.segs, s.bytes = sealed, edge, segs, size
+		r.stale = true
+	}()
+	if err := s.adopt(m); err != nil {
+		return err
+	}
+	s.segs, s.bytes = nil, 0
+	for _, seg := range segs {
+		if seg.base >= m.end() && !r.stale {
+			s.segs = append(s.segs, seg)
+			s.bytes += seg.size
+		}
+	}
+	if err := r.load(ctx, c, m); err != nil {
+		return err
+	}
+	s.head = c
+	return nil
+}
+
+// closeOthers closes the segments of a that are not in b.
+func closeOthers(a, b []*segment) error {
+	var errs []error
+	for _, seg := range a {
+		if !slices.Contains(b, seg) {
+			errs = append(errs, seg.retire())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// load opens and reads the segments that are not sealed up to c.
+func (r *Reader) load(ctx context.Context, c Checkpoint, m *manifest) error {
+	s := r.store
+	files, err := listDir(s.fsys, s.dir, m)
 	if err != nil {
 		return err
 	}
@@ -134,15 +213,26 @@ func (r *Reader) advance(ctx context.Context, c Checkpoint) error {
 	if err := s.openListed(needed); err != nil {
 		return err
 	}
-	cur, err := s.load(ctx, c.Size)
+	roots := map[int64]merkle.Hash{c.Size: {}}
+	cur, err := s.load(ctx, c.Size, roots)
 	if err != nil {
 		return s.blame(err, c)
 	}
-	if got := s.tree.Root(c.Size); got != c.Root {
+	if got := roots[c.Size]; got != c.Root {
 		return rootMismatch(checkpointName, c.Root, got)
 	}
 	cur.seg().size = cur.off // what follows is not covered yet
-	s.head = c
+	if s.head.Size >= m.end() || s.head.Size == 0 {
+		return nil // all entries of the last state were compared just now
+	}
+	v := s.viewLocked()
+	proof, err := v.Consistency(s.head.Size, c.Size)
+	if err != nil {
+		return err
+	}
+	if err := merkle.CheckConsistency(proof, s.head.Size, c.Size, s.head.Root, c.Root); err != nil {
+		return &TamperError{Path: checkpointName, Index: -1, Reason: fmt.Sprintf("the first %d entries are not what they were", s.head.Size)}
+	}
 	return nil
 }
 

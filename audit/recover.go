@@ -50,22 +50,57 @@ func (c *chain) after(a int64) []group {
 	return rest
 }
 
+// rootsWanted are the sizes at which the tree of the loaded entries is to be
+// compared: that of the checkpoint, and those that the frames begin at, as far
+// as they come after the sealed segments.
+func rootsWanted(ring *chain, published Checkpoint, sealed int64) map[int64]merkle.Hash {
+	roots := map[int64]merkle.Hash{published.Size: {}}
+	for i := range ring.frames {
+		if base := ring.frames[i].group.base; base >= sealed {
+			roots[base] = merkle.Hash{}
+		}
+	}
+	return roots
+}
+
 // checkRoots compares the tree of the loaded entries with the checkpoint and
 // with the roots that the frames carry.
-func (s *store) checkRoots(ring *chain, published Checkpoint) error {
-	if got := s.tree.Root(published.Size); got != published.Root {
+func checkRoots(roots map[int64]merkle.Hash, ring *chain, published Checkpoint) error {
+	if got := roots[published.Size]; got != published.Root {
 		return rootMismatch(checkpointName, published.Root, got)
 	}
 	for i := range ring.frames {
 		f := &ring.frames[i]
-		if f.group.base > s.tree.Size() {
-			break
-		}
-		if got := s.tree.Root(f.group.base); got != f.root {
+		if got, ok := roots[f.group.base]; ok && got != (merkle.Hash{}) && got != f.root {
 			return rootMismatch(ringName, f.root, got)
 		}
 	}
 	return nil
+}
+
+// adopt takes over what the manifest says about sealed segments.
+func (s *store) adopt(m *manifest) error {
+	edge, err := merkle.NewTree(m.end(), m.edge)
+	if err != nil {
+		return &TamperError{Path: manifestName, Index: -1, Reason: err.Error()}
+	}
+	s.edge = edge
+	s.sealed = make([]*segment, len(m.records))
+	for i, r := range m.records {
+		s.sealed[i] = newSealed(r)
+	}
+	return nil
+}
+
+// loaded is the tree of all entries, to go on appending to.
+func (s *store) loaded() merkle.Tree {
+	tree := s.edge.Clone()
+	for _, seg := range s.segs {
+		for _, leaf := range seg.leaves {
+			tree.Append(leaf)
+		}
+	}
+	return tree
 }
 
 // rootMismatch is without an index: lines and stored hashes agree with each
@@ -84,7 +119,7 @@ func (s *store) blame(err error, published Checkpoint) error {
 	if !errors.As(err, &t) || t.Index < 0 || t.Index >= published.Size || t.Reason != hashMismatchReason {
 		return err
 	}
-	lines, stored := rootsOf(s.segs, published.Size)
+	lines, stored := rootsOf(s.edge, s.segs, published.Size)
 	switch published.Root {
 	case lines:
 		seg := s.segs[len(s.segs)-1]
@@ -101,11 +136,12 @@ func (s *store) blame(err error, published Checkpoint) error {
 }
 
 // rootsOf computes the root of the first size lines, and of the first size
-// stored hashes, each the zero hash if they cannot be read.
-func rootsOf(segs []*segment, size int64) (lines, stored merkle.Hash) {
-	var a, b merkle.Tree
+// stored hashes, each the zero hash if they cannot be read. The tree of the
+// entries before segs is edge.
+func rootsOf(edge merkle.Tree, segs []*segment, size int64) (lines, stored merkle.Hash) {
+	a, b := edge.Clone(), edge.Clone()
 	c := newCursor(segs)
-	for range size {
+	for a.Size() < size {
 		line, h, err := c.next(size)
 		if err != nil {
 			break
@@ -116,13 +152,13 @@ func rootsOf(segs []*segment, size int64) (lines, stored merkle.Hash) {
 	if a.Size() == size {
 		return a.Root(), b.Root()
 	}
-	return lines, storedRoot(segs, size)
+	return lines, storedRoot(edge, segs, size)
 }
 
 // storedRoot is the root by the hash files alone, for lines that cannot be
 // told apart any more.
-func storedRoot(segs []*segment, size int64) merkle.Hash {
-	var tree merkle.Tree
+func storedRoot(edge merkle.Tree, segs []*segment, size int64) merkle.Hash {
+	tree := edge.Clone()
 	for k, seg := range segs {
 		end := size
 		if k+1 < len(segs) {

@@ -141,7 +141,7 @@ func (r *ring) write(pos int64, g *group, root [32]byte, durableTo int64) error 
 func (r *ring) header() []byte {
 	b := make([]byte, ringAlign)
 	copy(b, ringMagic)
-	binary.LittleEndian.PutUint16(b[4:], formatVersion)
+	binary.LittleEndian.PutUint16(b[4:], ringVersion)
 	binary.LittleEndian.PutUint16(b[6:], ringHeaderLen)
 	binary.LittleEndian.PutUint32(b[12:], ringSections)
 	binary.LittleEndian.PutUint64(b[16:], r.generation)

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/oklog/ulid/v2"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
 	"github.com/kaizen-go/kaizen/internal/merkle"
@@ -27,12 +27,21 @@ type store struct {
 	// segmentBytes is the size from which on a segment gets no more entries.
 	segmentBytes int64
 
+	files *handles // of sealed segments
+	cache *cache   // of what was read from their index
+	plain *cache   // of their lines, decompressed
+	dec   *zstd.Decoder
+	nodes nodeCache
+	// rotated is called, if not nil, when a segment got its last entry. The
+	// caller of apply holds mu.
+	rotated func()
+
 	mu     sync.RWMutex // guards what follows
-	segs   []*segment
-	idx    index
-	tree   merkle.Store
-	head   Checkpoint // covers exactly the entries above
-	bytes  int64      // of all lines
+	sealed []*segment   // those that come first; a new slice at each change
+	edge   merkle.Tree  // of the entries in them
+	segs   []*segment   // the others; the last takes new entries
+	head   Checkpoint   // covers exactly the entries above
+	bytes  int64        // of the lines in segs
 	closed bool
 
 	hashBuf []byte // scratch of apply
@@ -41,25 +50,33 @@ type store struct {
 	syncErr error // of the first sync that failed, guarded by syncMu
 }
 
-// segment is one file of lines and the file of their hashes beside it.
-type segment struct {
-	base   int64 // index of its first entry
-	lines  durable.File
-	hashes durable.File // nil if there is no such file
-	size   int64        // bytes of lines
-	seen   int64        // the size when it was opened
+const (
+	indexCacheBytes = 24 << 20
+	lineCacheBytes  = 16 << 20
+)
+
+func newStore(fsys durable.FS, dir, vkey string) (*store, error) {
+	dec, err := newFrameDecoder()
+	if err != nil {
+		return nil, err
+	}
+	return &store{
+		fsys: fsys, dir: dir, vkey: vkey, segmentBytes: defaultSegmentBytes, dec: dec,
+		files: newHandles(fsys, dir), cache: newCache(indexCacheBytes), plain: newCache(lineCacheBytes),
+	}, nil
 }
 
-func (s *segment) path() string     { return filepath.Join(segDir, segStem(s.base)+lineExt) }
-func (s *segment) hashPath() string { return filepath.Join(segDir, segStem(s.base)+hashExt) }
-
-func newStore(fsys durable.FS, dir, vkey string) *store {
-	return &store{fsys: fsys, dir: dir, vkey: vkey, idx: newIndex(), segmentBytes: defaultSegmentBytes}
+// size is the number of entries. The caller holds mu.
+func (s *store) size() int64 {
+	if len(s.segs) == 0 {
+		return s.edge.Size()
+	}
+	return s.segs[len(s.segs)-1].end()
 }
 
 // openSegment opens the two files of a segment.
 func (s *store) openSegment(base int64, flag int) (*segment, error) {
-	seg := &segment{base: base}
+	seg := newRaw(base)
 	var err error
 	if seg.lines, err = s.openFile(seg.path(), flag); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -86,24 +103,11 @@ func (s *store) openFile(path string, flag int) (durable.File, error) {
 	return s.fsys.OpenFile(filepath.Join(s.dir, path), flag, durable.FilePerm)
 }
 
+// path is where a file of the ledger lies.
+func (s *store) path(name string) string { return filepath.Join(s.dir, name) }
+
 func missing(path string, index int64) error {
 	return &TamperError{Path: path, Index: index, Reason: "file is missing"}
-}
-
-func (s *segment) stat() error {
-	info, err := s.lines.Stat()
-	if err == nil {
-		s.size = info.Size()
-	}
-	return err
-}
-
-func (s *segment) close() error {
-	err := s.lines.Close()
-	if s.hashes != nil {
-		err = errors.Join(err, s.hashes.Close())
-	}
-	return err
 }
 
 func (s *store) closeFiles() error {
@@ -112,9 +116,10 @@ func (s *store) closeFiles() error {
 	s.closed = true
 	var errs []error
 	for _, seg := range s.segs {
-		errs = append(errs, seg.close())
+		errs = append(errs, seg.retire())
 	}
-	s.segs = nil
+	errs = append(errs, s.files.close())
+	s.dec.Close()
 	return errors.Join(errs...)
 }
 
@@ -126,7 +131,7 @@ func (s *store) openListed(bases []int64) error {
 		flag = os.O_RDWR
 	}
 	for i, base := range bases {
-		if i < len(s.segs) {
+		if i < len(s.segs) && s.segs[i].base == base {
 			if err := s.segs[i].stat(); err != nil {
 				return err
 			}
@@ -138,8 +143,8 @@ func (s *store) openListed(bases []int64) error {
 		}
 		s.segs = append(s.segs, seg)
 	}
-	if len(s.segs) == 0 || s.segs[0].base != 0 {
-		return missing(filepath.Join(segDir, segStem(0)+lineExt), 0)
+	if first := s.edge.Size(); len(s.segs) == 0 || s.segs[0].base != first {
+		return missing(filepath.Join(segDir, segStem(first)+lineExt), first)
 	}
 	return nil
 }
@@ -192,6 +197,9 @@ func (s *store) apply(g *group, head Checkpoint) error {
 			return err
 		}
 		seg = s.segs[len(s.segs)-1]
+		if s.rotated != nil {
+			s.rotated()
+		}
 	}
 	if _, err := seg.lines.WriteAt(g.buf, seg.size); err != nil {
 		return err
@@ -205,43 +213,62 @@ func (s *store) apply(g *group, head Checkpoint) error {
 		return err
 	}
 	for i, e := range g.entries {
-		s.idx.add(e, uint32(seg.size)+uint32(g.start(i)))
-		s.tree.Append(g.leaves[i])
+		seg.idx.add(e, uint32(seg.size)+uint32(g.start(i)))
 	}
+	seg.leaves = append(seg.leaves, g.leaves...)
 	seg.size += int64(len(g.buf))
 	s.bytes += int64(len(g.buf))
 	s.head = head
 	return nil
 }
 
-// load takes in the entries of the open segments from the index's end up to
-// size, comparing each line with its stored hash. It does not know whether the
-// hashes are the signed ones: its caller compares roots. It returns where in
-// the files it stopped.
-func (s *store) load(ctx context.Context, size int64) (*cursor, error) {
+// load takes in the entries of the open segments from where the index ends up
+// to size, comparing each line with its stored hash. It does not know whether
+// the hashes are the signed ones: it fills in the roots of the sizes in roots,
+// for its caller to compare. It returns where in the files it stopped.
+func (s *store) load(ctx context.Context, size int64, roots map[int64]merkle.Hash) (*cursor, error) {
+	tree := s.edge.Clone()
+	for _, seg := range s.segs {
+		for _, leaf := range seg.leaves {
+			keepRoot(&tree, roots)
+			tree.Append(leaf)
+		}
+	}
 	c := newCursor(s.segs)
-	c.skipTo(s.idx.n, s.bytes)
-	for s.idx.n < size {
-		if s.idx.n%blockLen == 0 && ctx.Err() != nil {
+	c.skipTo(tree.Size(), s.bytes)
+	for tree.Size() < size {
+		i := tree.Size()
+		if i%1024 == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		line, stored, err := c.next(size)
 		if err != nil {
 			return nil, err
 		}
+		seg := c.seg()
 		leaf := merkle.HashLeaf(line)
 		if leaf != stored {
-			return nil, hashMismatch(c.seg().path(), s.idx.n, stored, leaf)
+			return nil, hashMismatch(seg.path(), i, stored, leaf)
 		}
 		e, err := header(line)
 		if err != nil {
-			return nil, &TamperError{Path: c.seg().path(), Index: s.idx.n, Reason: err.Error()}
+			return nil, &TamperError{Path: seg.path(), Index: i, Reason: err.Error()}
 		}
-		s.idx.add(&e, uint32(c.off-int64(len(line))-1))
-		s.tree.Append(leaf)
+		seg.idx.add(&e, uint32(c.off-int64(len(line))-1))
+		seg.leaves = append(seg.leaves, leaf)
+		keepRoot(&tree, roots)
+		tree.Append(leaf)
 		s.bytes += int64(len(line)) + 1
 	}
+	keepRoot(&tree, roots)
 	return c, nil
+}
+
+// keepRoot notes the root of tree if it has one of the sizes asked for.
+func keepRoot(tree *merkle.Tree, roots map[int64]merkle.Hash) {
+	if _, ok := roots[tree.Size()]; ok {
+		roots[tree.Size()] = tree.Root()
+	}
 }
 
 const hashMismatchReason = "entry and stored hash differ"
@@ -254,12 +281,52 @@ func hashMismatch(path string, index int64, want, got [32]byte) *TamperError {
 }
 
 // rawLine reads the line at index i, and checks it against its hash: what is
-// changed under an open ledger is not handed out.
+// changed under an open ledger is not handed out. The caller must not change it.
 func (s *store) rawLine(i int64) ([]byte, error) {
-	seg, off, end, leaf, err := s.place(i)
+	seg, v, err := s.at(i)
 	if err != nil {
 		return nil, err
 	}
+	if seg.rec != nil {
+		return s.sealedLine(seg, v, i)
+	}
+	defer seg.release()
+	return s.openLine(seg, i)
+}
+
+// at finds the segment that holds entry i. One that is not sealed must be
+// released after use.
+func (s *store) at(i int64) (*segment, *treeView, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, nil, ErrClosed
+	}
+	if i < 0 || i >= s.head.Size {
+		return nil, nil, ErrNotFound
+	}
+	return s.holder(i), s.viewLocked(), nil
+}
+
+// holder is the segment of entry i, which there is. The caller holds mu.
+func (s *store) holder(i int64) *segment {
+	if seg := findSealed(s.sealed, i); seg != nil {
+		return seg
+	}
+	k := len(s.segs) - 1
+	for s.segs[k].base > i {
+		k--
+	}
+	s.segs[k].retain()
+	return s.segs[k]
+}
+
+// openLine reads line i of a segment that is not sealed.
+func (s *store) openLine(seg *segment, i int64) ([]byte, error) {
+	s.mu.RLock()
+	off, end := seg.place(i)
+	leaf := seg.leaves[i-seg.base]
+	s.mu.RUnlock()
 	buf := make([]byte, end-off)
 	if n, err := seg.lines.ReadAt(buf, off); n < len(buf) && err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -271,36 +338,24 @@ func (s *store) rawLine(i int64) ([]byte, error) {
 	return line, nil
 }
 
-// place finds the line at index i: bytes off to end of seg, newline included.
-func (s *store) place(i int64) (seg *segment, off, end int64, leaf [32]byte, err error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.closed {
-		return nil, 0, 0, leaf, ErrClosed
-	}
-	if i < 0 || i >= s.idx.n {
-		return nil, 0, 0, leaf, ErrNotFound
-	}
-	k := len(s.segs) - 1
-	for s.segs[k].base > i {
-		k--
-	}
-	seg, off, end = s.segs[k], s.idx.offset(i), s.segs[k].size
-	if next := i + 1; next < s.idx.n && (k == len(s.segs)-1 || next < s.segs[k+1].base) {
-		end = s.idx.offset(next)
-	}
-	return seg, off, end, s.tree.Leaf(i), nil
-}
-
 // get reads one entry.
 func (s *store) get(i int64) (Entry, error) {
 	line, err := s.rawLine(i)
 	if err != nil {
 		return Entry{}, err
 	}
+	return s.decode(line, i)
+}
+
+// decode reads a line that has the stored hash. One that is not canonical was
+// never written by a ledger.
+func (s *store) decode(line []byte, i int64) (Entry, error) {
 	e, err := DecodeLine(line)
+	if err != nil {
+		return e, &TamperError{Path: segDir, Index: i, Reason: "stored line is malformed: " + err.Error()}
+	}
 	e.Index = i
-	return e, err
+	return e, nil
 }
 
 // proof makes the inclusion proof of one entry under the newest checkpoint.
@@ -310,18 +365,16 @@ func (s *store) proof(i int64) (Proof, error) {
 		return Proof{}, err
 	}
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	hashes, err := s.tree.Inclusion(i, s.head.Size)
-	return Proof{Index: i, Line: line, Hashes: hashes, Note: s.head.Note}, err
-}
-
-// lookup finds the entry with that id. The caller holds mu.
-func (s *store) lookup(id ulid.ULID) (index int64, leaf [32]byte, ok bool) {
-	index, ok = s.idx.lookup(id)
-	if ok {
-		leaf = s.tree.Leaf(index)
+	v, head := s.viewLocked(), s.head
+	s.mu.RUnlock()
+	hashes, err := v.Inclusion(i, head.Size)
+	if err != nil {
+		return Proof{}, err
 	}
-	return index, leaf, ok
+	if err := merkle.CheckInclusion(hashes, i, head.Size, merkle.HashLeaf(line), head.Root); err != nil {
+		return Proof{}, &TamperError{Path: segDir, Index: i, Reason: "stored hashes do not lead to the signed root"}
+	}
+	return Proof{Index: i, Line: line, Hashes: hashes, Note: head.Note}, nil
 }
 
 // checkpoint is the newest one that the entries in memory match.

@@ -38,15 +38,14 @@ func (r *Reader) Bundle(ctx context.Context, index int64, width int) ([]byte, er
 }
 
 func (s *store) tile(level int, index int64, width int) ([]byte, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.closed {
-		return nil, fmt.Errorf("audit: tile %d/%d: %w", level, index, ErrClosed)
+	v, err := s.view()
+	if err != nil {
+		return nil, fmt.Errorf("audit: tile %d/%d: %w", level, index, err)
 	}
-	if err := merkle.CheckTile(level, index, width, s.head.Size); err != nil {
+	if err := merkle.CheckTile(level, index, width, s.checkpoint().Size); err != nil {
 		return nil, fmt.Errorf("audit: %w: %w", ErrNotFound, err)
 	}
-	hashes, err := s.tree.Tile(level, index, width)
+	hashes, err := v.Tile(level, index, width)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}

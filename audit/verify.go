@@ -26,6 +26,10 @@ type VerifyConfig struct {
 	// Checkpoints are more of them, of anchors and receipts, as [ReadAnchors]
 	// reads them. Two that contradict each other are reported as a split view.
 	Checkpoints []Remembered
+	// Indexes also makes the index of every sealed segment anew from its lines
+	// and compares. Otherwise an index file must be the one that was sealed, by
+	// the hash of it that is in the ledger.
+	Indexes bool
 	// Progress, if not nil, is called now and then with the number of entries
 	// checked, and how many there are.
 	Progress func(done, total int64)
@@ -45,9 +49,12 @@ type Report struct {
 	// tell who wrote them.
 	Unsigned int64
 	// Bytes is the size of the lines that the checkpoint covers, Segments the
-	// number of their files.
-	Bytes    int64
-	Segments int
+	// number of segments they are in, Sealed how many of these are compressed.
+	Bytes            int64
+	Segments, Sealed int
+	// Pruned is the number of entries that retention removed, as the ledger
+	// itself says. Of these the hashes alone were checked.
+	Pruned int64
 	// Clean says that the ledger was closed: every byte in the directory was
 	// checked. Otherwise a ledger has it open, or crashed.
 	Clean bool
@@ -91,6 +98,8 @@ type verifier struct {
 	store *store
 	// The snapshot, in the order in which it is taken.
 	checkpoint Checkpoint
+	manifest   *manifest
+	manifested []byte
 	files      listing
 	ringBytes  []byte
 	ring       chain
@@ -100,6 +109,8 @@ type verifier struct {
 	noHistory     bool // there is no such file
 	tornHistory   bool // its last line is cut off
 	tree          merkle.Tree
+	claims        claims // of the ledger's entries about its segments
+	report        Report
 	signedChecked bool // the entries under the checkpoint were looked at
 	inTail        bool // and what failed comes after them
 }
@@ -113,11 +124,11 @@ func (v *verifier) run(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, v.store.blame(err, v.checkpoint)
 	}
-	report := Report{
-		Key: v.store.vkey, Checkpoint: v.checkpoint, Entries: v.checkpoint.Size,
-		Bytes: v.store.bytes, Segments: len(v.store.segs),
-		Clean: len(v.ringBytes) == 0 && len(v.files.leftover) == 0,
-	}
+	report := v.report
+	report.Key, report.Checkpoint, report.Entries = v.store.vkey, v.checkpoint, v.checkpoint.Size
+	report.Bytes += v.store.bytes
+	report.Segments += len(v.store.segs)
+	report.Clean = len(v.ringBytes) == 0 && len(v.files.leftover) == 0
 	if report.Origin, err = originOf(v.store.vkey); err != nil {
 		return Report{}, err
 	}
@@ -145,10 +156,21 @@ func (v *verifier) snapshot() error {
 	if err := v.trust(vkey); err != nil {
 		return err
 	}
-	if v.files, err = list(v.fsys, v.dir); err != nil {
+	if v.manifest, v.manifested, err = readManifest(v.fsys, v.dir); err != nil {
 		return err
 	}
-	v.store = newStore(v.fsys, v.dir, vkey)
+	if v.manifest.end() > c.Size {
+		return rollback(c.Size, v.manifest.end())
+	}
+	if v.files, err = listDir(v.fsys, v.dir, v.manifest); err != nil {
+		return err
+	}
+	if v.store, err = newStore(v.fsys, v.dir, vkey); err != nil {
+		return err
+	}
+	if err := v.store.adopt(v.manifest); err != nil {
+		return err
+	}
 	if err := v.store.openListed(v.files.bases); err != nil {
 		return err
 	}
@@ -183,11 +205,13 @@ func (v *verifier) trust(vkey string) error {
 // signed checks the entries that the checkpoint covers, and returns where they
 // end.
 func (v *verifier) signed(ctx context.Context) (*cursor, error) {
-	const interval = 4096
 	total := v.checkpoint.Size
+	if err := v.sealed(ctx); err != nil {
+		return nil, err
+	}
 	c := newCursor(v.store.segs)
-	for n := range total {
-		if n%interval == 0 {
+	for n := v.tree.Size(); n < total; n++ {
+		if n%progressInterval == 0 {
 			if err := v.progress(ctx, n, total); err != nil {
 				return nil, err
 			}
@@ -196,7 +220,7 @@ func (v *verifier) signed(ctx context.Context) (*cursor, error) {
 		if err != nil {
 			return nil, err
 		}
-		leaf := merkle.HashLeaf(line)
+		leaf := c.leaf(line)
 		if leaf != stored {
 			return nil, hashMismatch(c.seg().path(), n, stored, leaf)
 		}
@@ -204,12 +228,24 @@ func (v *verifier) signed(ctx context.Context) (*cursor, error) {
 		if err := v.extend(leaf); err != nil {
 			return nil, err
 		}
+		if n == v.claims.next {
+			if err := v.claims.read(c.seg().path(), n, line); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if got := v.tree.Root(); got != v.checkpoint.Root {
 		return nil, rootMismatch(checkpointName, v.checkpoint.Root, got)
 	}
+	if err := v.claims.settle(); err != nil {
+		return nil, err
+	}
 	return c, v.progress(ctx, total, total)
 }
+
+// progressInterval is how many entries are checked between two calls of
+// Progress.
+const progressInterval = 4096
 
 func (v *verifier) progress(ctx context.Context, done, total int64) error {
 	if v.cfg.Progress != nil {
@@ -321,6 +357,10 @@ func (v *verifier) hashSizes() error {
 func (v *verifier) moved() bool {
 	b, err := ringBytes(v.fsys, v.dir)
 	if err != nil || !bytes.Equal(b, v.ringBytes) {
+		return true
+	}
+	_, text, err := readManifest(v.fsys, v.dir)
+	if err == nil && !bytes.Equal(text, v.manifested) {
 		return true
 	}
 	_, c, err := identity(v.fsys, v.dir)

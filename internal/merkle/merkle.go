@@ -37,6 +37,13 @@ func HashLeaf(data []byte) Hash {
 	return sha256.Sum256(buf)
 }
 
+// HashPrefixed is [HashLeaf] of all but the first byte of buf, which it sets to
+// the prefix of leaves. It spares the copy that HashLeaf makes.
+func HashPrefixed(buf []byte) Hash {
+	buf[0] = leafPrefix
+	return sha256.Sum256(buf)
+}
+
 // HashNode is SHA-256(0x01 || left || right).
 func HashNode(left, right Hash) Hash {
 	var buf [1 + 2*sha256.Size]byte

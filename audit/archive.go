@@ -1,0 +1,251 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kaizen-go/kaizen/internal/durable"
+	"github.com/kaizen-go/kaizen/internal/merkle"
+)
+
+// ArchiveTarget is where sealed segments are copied to: a directory, see
+// [ArchiveDir], or an object store. Names have slashes. The ledger calls one
+// method at a time.
+type ArchiveTarget interface {
+	// Has reports whether a file of that name and size with that SHA-256 is
+	// there already.
+	Has(ctx context.Context, name string, size int64, sha256 [32]byte) (bool, error)
+	// Put stores a file, of which r yields size bytes with that SHA-256. When
+	// it returns nil the file is durable, whole, and has replaced any other of
+	// that name at once.
+	Put(ctx context.Context, name string, r io.Reader, size int64, sha256 [32]byte) error
+	// String names the target in the ledger's entry about the copy.
+	String() string
+}
+
+// ArchiveReport says what [Ledger.Archive] copied.
+type ArchiveReport struct {
+	// Segments is how many were copied now, Bytes the size of their files.
+	Segments int
+	Bytes    int64
+	// Entries is how many entries the archive has, from the first on.
+	Entries int64
+}
+
+// Archive copies the sealed segments that target does not have yet, and then
+// what makes them a ledger of its own there: ledger.json, segments.json, and a
+// checkpoint of their entries. [Verify] and [OpenReader] take a directory with
+// an archive as they take a ledger. Segments that were pruned here keep their
+// files there. An entry of the ledger says what was copied. Errors are those of
+// target, of [Ledger.Append] and of the file system; what was copied stays, and
+// the next call goes on from there.
+func (l *Ledger) Archive(ctx context.Context, target ArchiveTarget) (ArchiveReport, error) {
+	r, err := l.archive(ctx, target, false)
+	if err != nil {
+		return r, fmt.Errorf("audit: archive to %s: %w", target, err)
+	}
+	return r, nil
+}
+
+// archive copies what is missing; quiet says that nothing to copy is not worth
+// an entry.
+func (l *Ledger) archive(ctx context.Context, target ArchiveTarget, quiet bool) (ArchiveReport, error) {
+	l.packer.work.Lock()
+	defer l.packer.work.Unlock()
+	s := l.store
+	m := s.manifest()
+	report := ArchiveReport{Entries: m.end()}
+	for i := range m.records {
+		n, err := s.copySegment(ctx, target, newSealed(m.records[i]))
+		if err != nil {
+			return report, err
+		}
+		if n > 0 {
+			report.Segments++
+			report.Bytes += n
+		}
+	}
+	if report.Segments == 0 {
+		return report, nil
+	}
+	if err := l.putHead(ctx, target, m); err != nil {
+		return report, err
+	}
+	_, err := l.appendSystem(ctx, Entry{Action: actionArchived, Details: map[string]any{
+		"target": target.String(), "segments": report.Segments, "bytes": report.Bytes, "entries": report.Entries,
+	}})
+	return report, err
+}
+
+// archived reports whether target has all files of a segment.
+func archived(ctx context.Context, target ArchiveTarget, s *store, base int64) (bool, error) {
+	s.mu.RLock()
+	seg := findSealed(s.sealed, base)
+	s.mu.RUnlock()
+	if seg == nil {
+		return false, nil
+	}
+	for _, f := range seg.archiveFiles() {
+		size := int64(-1)
+		err := s.files.use(f.path, func(_ durable.File, n int64) error {
+			size = n
+			return nil
+		})
+		if err != nil {
+			return false, missingFile(err, f.path, base)
+		}
+		if have, err := target.Has(ctx, filepath.ToSlash(f.path), size, f.digest); !have || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+type archiveFile struct {
+	path   string
+	digest merkle.Hash
+}
+
+// archiveFiles are the files of a sealed segment: of a pruned one what is left.
+func (s *segment) archiveFiles() []archiveFile {
+	out := []archiveFile{{s.hashPath(), s.rec.l0}, {s.nodesPath(), s.rec.nodes}}
+	if s.rec.pruned() {
+		return out
+	}
+	return append(out, archiveFile{s.zstPath(), s.rec.zst}, archiveFile{s.idxPath(), s.rec.idx})
+}
+
+// copySegment copies the files of a segment that target does not have, and
+// returns their size.
+func (s *store) copySegment(ctx context.Context, target ArchiveTarget, seg *segment) (copied int64, err error) {
+	for _, a := range seg.archiveFiles() {
+		err := s.files.use(a.path, func(f durable.File, size int64) error {
+			name := filepath.ToSlash(a.path)
+			have, err := target.Has(ctx, name, size, a.digest)
+			if have || err != nil {
+				return err
+			}
+			copied += size
+			sum := sha256.New()
+			if err := target.Put(ctx, name, io.TeeReader(io.NewSectionReader(f, 0, size), sum), size, a.digest); err != nil {
+				return err
+			}
+			if got := merkle.Hash(sum.Sum(nil)); got != a.digest {
+				return notSealed(a.path, a.digest, got)
+			}
+			return nil
+		})
+		if err != nil {
+			return copied, missingFile(err, a.path, seg.base)
+		}
+	}
+	return copied, nil
+}
+
+// putHead writes what makes the segments in target a ledger. The checkpoint
+// comes last: it is of the archived entries alone.
+func (l *Ledger) putHead(ctx context.Context, target ArchiveTarget, m *manifest) error {
+	for i := range m.records {
+		if r := &m.records[i]; r.entry >= m.end() {
+			r.entry = -1 // it is not among the archived entries: the index is checked by its lines
+		}
+		if r := &m.records[i]; r.prunedAt >= m.end() || r.pruned() {
+			r.prunedAt = -1 // its files were copied before
+		}
+	}
+	tree, err := merkle.NewTree(m.end(), m.edge)
+	if err != nil {
+		return err
+	}
+	empty := filepath.ToSlash((&segment{base: m.end()}).stem())
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{
+		{ledgerName, ledgerJSON(formatVersion, l.signer.origin, l.signer.vkey)},
+		{empty + lineExt, nil},
+		{empty + hashExt, nil},
+		{manifestName, m.encode()},
+		{checkpointName, []byte(l.signer.checkpoint(m.end(), tree.Root()).Note)},
+	} {
+		if err := target.Put(ctx, f.name, bytes.NewReader(f.data), int64(len(f.data)), sha256.Sum256(f.data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ArchiveDir is the directory of that path as a target. It is made if absent.
+func ArchiveDir(path string) ArchiveTarget { return dirTarget{durable.OS{}, path} }
+
+type dirTarget struct {
+	fsys durable.FS
+	dir  string
+}
+
+func (t dirTarget) String() string { return t.dir }
+
+func (t dirTarget) Has(_ context.Context, name string, size int64, want [32]byte) (bool, error) {
+	f, err := t.fsys.OpenFile(filepath.Join(t.dir, filepath.FromSlash(name)), os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	sum, have := sha256.New(), int64(0)
+	info, err := f.Stat()
+	if err == nil && info.Size() == size {
+		have, err = io.Copy(sum, io.NewSectionReader(f, 0, size))
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, err
+	}
+	return have == size && merkle.Hash(sum.Sum(nil)) == want, nil
+}
+
+func (t dirTarget) Put(ctx context.Context, name string, r io.Reader, size int64, want [32]byte) (err error) {
+	name = filepath.Join(t.dir, filepath.FromSlash(name))
+	if err := durable.MkdirAll(t.fsys, filepath.Dir(name)); err != nil {
+		return err
+	}
+	f, err := t.fsys.OpenFile(name+tmpExt, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, durable.FilePerm)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	n, err := io.Copy(f, io.TeeReader(contextReader{ctx, r}, sum))
+	if err == nil && (n != size || merkle.Hash(sum.Sum(nil)) != want) {
+		err = fmt.Errorf("%s changed while it was copied", filepath.Base(name))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := t.fsys.Rename(name+tmpExt, name); err != nil {
+		return err
+	}
+	return t.fsys.SyncDir(filepath.Dir(name))
+}
+
+// contextReader stops when ctx ends.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := context.Cause(c.ctx); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

@@ -1,0 +1,230 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"strings"
+)
+
+// The columns of an index file that hold codes: numbers that a dictionary of
+// the same file gives to the values. Code 0 is the empty text.
+const (
+	colAgent   = 0
+	colUser    = 1
+	colSubject = 2
+	colAction  = 3
+	numTexts   = 4 // so far the dictionary has texts, afterwards fingerprints
+	colResult  = 4 // its codes are fixed, see resultCode
+	colSession = 5
+	colRun     = 6
+	colTrace   = 7
+	numCoded   = 8
+	numPrints  = 3
+)
+
+// Sections of an index file, in this order.
+const (
+	secZones   = 0
+	secTexts   = 1                     // four: agent, user, subject, action
+	secPrints  = secTexts + numTexts   // three: session, run, trace
+	secCodes   = secPrints + numPrints // eight columns
+	secTimes   = secCodes + numCoded   // differences between neighbours
+	secSpans   = secTimes + 1          // 16 bits a span id
+	secIDs     = secSpans + 1          // 16 bits an id
+	numSection = secIDs + 1            // 19
+
+	idxFixed   = 24 // header before the table of sections
+	idxHeader  = idxFixed + numSection*12 + 4
+	idxVersion = 1
+	idxMagic   = "KZIX"
+)
+
+// groupLen is how many entries share a frame of a sealed segment, a row of its
+// index, and one tile of the tree.
+const groupLen = 256
+
+// zone is what the index says about one group of entries.
+type zone struct {
+	firstTime, minTime, maxTime int64  // nanoseconds since 1970
+	minID, maxID                uint64 // milliseconds of the ULIDs
+	min                         [numCoded]uint32
+	width                       [numCoded]uint8
+	timeWidth                   uint8
+}
+
+const zoneLen = 3*8 + 2*8 + numCoded*5 + 1
+
+// idxBuilder collects the index of a segment, entry by entry.
+type idxBuilder struct {
+	base   int64
+	codes  [numCoded][]uint32
+	times  []int64
+	spans  []uint16
+	ids    []uint16
+	millis []uint64
+	dicts  [numCoded]map[string]uint32
+	texts  [numCoded][]string
+}
+
+func newIdxBuilder(base int64) *idxBuilder {
+	b := &idxBuilder{base: base}
+	for i := range b.dicts {
+		b.dicts[i] = map[string]uint32{"": 0}
+	}
+	return b
+}
+
+func (b *idxBuilder) add(e *Entry) {
+	for col, text := range [numCoded]string{
+		colAgent: e.AgentID, colUser: e.UserID, colSubject: e.Subject, colAction: e.Action,
+		colSession: e.SessionID, colRun: e.RunID, colTrace: e.TraceID,
+	} {
+		if col != colResult {
+			b.codes[col] = append(b.codes[col], b.code(col, text))
+		}
+	}
+	b.codes[colResult] = append(b.codes[colResult], uint32(resultCode(e.Result)))
+	b.times = append(b.times, e.Time.UnixNano())
+	b.spans = append(b.spans, shortPrint(e.SpanID))
+	b.ids = append(b.ids, shortPrint(e.ID))
+	id := mustID(e.ID)
+	b.millis = append(b.millis, id.Time())
+}
+
+func (b *idxBuilder) code(col int, text string) uint32 {
+	c, ok := b.dicts[col][text]
+	if !ok {
+		c = uint32(len(b.dicts[col]))
+		text = strings.Clone(text)
+		b.dicts[col][text] = c
+		b.texts[col] = append(b.texts[col], text)
+	}
+	return c
+}
+
+// shortPrint narrows down where an id may be: CRC-32C, the lower 16 bits.
+func shortPrint(s string) uint16 { return uint16(checksum([]byte(s))) }
+
+// fingerprint stands for a text that has many values: the first eight bytes of
+// its SHA-256. Two texts of one segment share one with a chance of n²/2^65.
+func fingerprint(s string) uint64 {
+	h := sha256.Sum256([]byte(s))
+	return binary.LittleEndian.Uint64(h[:])
+}
+
+// encode gives the bytes of the file, which depend on nothing but the entries.
+func (b *idxBuilder) encode() []byte {
+	var sections [numSection][]byte
+	n := len(b.times)
+	for lo := 0; lo < n; lo += groupLen {
+		hi := min(lo+groupLen, n)
+		z := b.zone(lo, hi)
+		sections[secZones] = z.append(sections[secZones])
+		for col := range numCoded {
+			sections[secCodes+col] = appendPacked(sections[secCodes+col], b.group(lo, hi, func(i int) uint64 { return uint64(b.codes[col][i] - z.min[col]) }), uint(z.width[col]))
+		}
+		sections[secTimes] = appendPacked(sections[secTimes], b.group(lo, hi, func(i int) uint64 { return b.step(lo, i) }), uint(z.timeWidth))
+		sections[secSpans] = appendPacked(sections[secSpans], b.group(lo, hi, func(i int) uint64 { return uint64(b.spans[i]) }), 16)
+		sections[secIDs] = appendPacked(sections[secIDs], b.group(lo, hi, func(i int) uint64 { return uint64(b.ids[i]) }), 16)
+	}
+	for col := range numTexts {
+		for _, text := range b.texts[col] {
+			sections[secTexts+col] = binary.AppendUvarint(sections[secTexts+col], uint64(len(text)))
+			sections[secTexts+col] = append(sections[secTexts+col], text...)
+		}
+	}
+	for k := range numPrints {
+		sections[secPrints+k] = appendPrints(nil, b.texts[colSession+k])
+	}
+	return joinSections(b.base, n, &sections)
+}
+
+// group is one group of a column, filled up to groupLen with zeros.
+func (b *idxBuilder) group(lo, hi int, value func(int) uint64) []uint64 {
+	var out [groupLen]uint64
+	for i := lo; i < hi; i++ {
+		out[i-lo] = value(i)
+	}
+	return out[:]
+}
+
+// step is how far entry i is from the one before in its group.
+func (b *idxBuilder) step(lo, i int) uint64 {
+	if i == lo {
+		return 0
+	}
+	return zigzag(b.times[i] - b.times[i-1])
+}
+
+func (b *idxBuilder) zone(lo, hi int) zone {
+	z := zone{
+		firstTime: b.times[lo], minTime: slices.Min(b.times[lo:hi]), maxTime: slices.Max(b.times[lo:hi]),
+		minID: slices.Min(b.millis[lo:hi]), maxID: slices.Max(b.millis[lo:hi]),
+	}
+	for col := range numCoded {
+		codes := b.codes[col][lo:hi]
+		z.min[col] = slices.Min(codes)
+		z.width[col] = uint8(bitWidth(uint64(slices.Max(codes) - z.min[col])))
+	}
+	var most uint64
+	for i := lo; i < hi; i++ {
+		most = max(most, b.step(lo, i))
+	}
+	z.timeWidth = uint8(bitWidth(most))
+	return z
+}
+
+func (z *zone) append(b []byte) []byte {
+	for _, v := range []uint64{uint64(z.firstTime), uint64(z.minTime), uint64(z.maxTime), z.minID, z.maxID} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	for col := range numCoded {
+		b = append(binary.LittleEndian.AppendUint32(b, z.min[col]), z.width[col])
+	}
+	return append(b, z.timeWidth)
+}
+
+// appendPrints is the dictionary of a column of fingerprints: these in order,
+// then the codes that belong to them, packed.
+func appendPrints(b []byte, texts []string) []byte {
+	type pair struct{ print, code uint64 }
+	pairs := make([]pair, len(texts))
+	for i, text := range texts {
+		pairs[i] = pair{fingerprint(text), uint64(i + 1)}
+	}
+	slices.SortFunc(pairs, func(x, y pair) int {
+		switch {
+		case x.print != y.print && x.print < y.print, x.print == y.print && x.code < y.code:
+			return -1
+		case x == y:
+			return 0
+		}
+		return 1
+	})
+	codes := make([]uint64, len(pairs))
+	for i, p := range pairs {
+		b = binary.LittleEndian.AppendUint64(b, p.print)
+		codes[i] = p.code
+	}
+	return appendPacked(b, codes, bitWidth(uint64(len(pairs))))
+}
+
+// joinSections puts the header before the sections.
+func joinSections(base int64, count int, sections *[numSection][]byte) []byte {
+	b := append(make([]byte, 0, idxHeader), idxMagic...)
+	b = binary.LittleEndian.AppendUint16(b, idxVersion)
+	b = binary.LittleEndian.AppendUint16(b, numSection)
+	b = binary.LittleEndian.AppendUint64(b, uint64(base))
+	b = binary.LittleEndian.AppendUint32(b, uint32(count))
+	b = binary.LittleEndian.AppendUint32(b, groupLen)
+	for _, s := range sections {
+		b = binary.LittleEndian.AppendUint64(b, uint64(len(s)))
+		b = binary.LittleEndian.AppendUint32(b, checksum(s))
+	}
+	b = binary.LittleEndian.AppendUint32(b, checksum(b))
+	for _, s := range sections {
+		b = append(b, s...)
+	}
+	return b
+}

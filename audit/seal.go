@@ -1,0 +1,469 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/kaizen-go/kaizen/internal/durable"
+	"github.com/kaizen-go/kaizen/internal/merkle"
+)
+
+// Actions of the ledger's own entries about its segments.
+const (
+	actionSealed   = systemPrefix + "segment_sealed"
+	actionPruned   = systemPrefix + "pruned"
+	actionArchived = systemPrefix + "archived"
+)
+
+// packer does what can wait, behind everything else: it compresses and indexes
+// segments that are full, copies them to the archive, and removes those that
+// retention does not keep.
+type packer struct {
+	l      *Ledger
+	woken  chan struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	work sync.Mutex // one seal, archive or prune at a time; guards enc
+	enc  *zstd.Encoder
+}
+
+// sealEvery is how often age is looked at.
+const sealEvery = time.Minute
+
+func newPacker(l *Ledger) *packer {
+	s := &packer{l: l, woken: make(chan struct{}, 1)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// start begins the work in the background.
+func (s *packer) start() {
+	s.l.store.mu.Lock()
+	s.l.store.rotated = s.wake
+	s.l.store.mu.Unlock()
+	s.done.Go(s.run)
+	s.wake()
+}
+
+// stop ends the work, wherever it is, and waits.
+func (s *packer) stop() {
+	s.cancel()
+	s.done.Wait()
+}
+
+func (s *packer) wake() {
+	select {
+	case s.woken <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+func (s *packer) run() {
+	tick := time.NewTicker(sealEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.woken:
+		case <-tick.C:
+		case <-s.ctx.Done():
+			return
+		}
+		if err := s.round(); err != nil && s.ctx.Err() == nil {
+			s.l.cfg.Logger.Error("audit ledger: sealing segments in the background; it will be tried again", "dir", s.l.store.dir, "error", err)
+		}
+	}
+}
+
+// round does what is due.
+func (s *packer) round() error {
+	l := s.l
+	if l.due(time.Now()) {
+		if err := l.rotate(); err != nil {
+			return err
+		}
+	}
+	if err := s.seal(s.ctx, true); err != nil {
+		return err
+	}
+	if l.cfg.Archive != "" {
+		if _, err := l.archive(s.ctx, ArchiveDir(l.cfg.Archive), true); err != nil {
+			return err
+		}
+	}
+	if l.cfg.Retention == (Retention{}) {
+		return nil
+	}
+	_, err := l.prune(s.ctx, PruneOptions{})
+	return err
+}
+
+// due reports whether the newest segment is old enough to be sealed.
+func (l *Ledger) due(now time.Time) bool {
+	l.store.mu.RLock()
+	defer l.store.mu.RUnlock()
+	seg := l.store.segs[len(l.store.segs)-1]
+	return l.cfg.SealAfter > 0 && seg.worthSealing() && now.UnixNano()-seg.idx.blocks[0].time[0] > int64(l.cfg.SealAfter)
+}
+
+// worthSealing reports whether a segment holds more than the ledger's own notes
+// about sealing. The caller holds the store's mu.
+func (s *segment) worthSealing() bool {
+	code, ok := s.idx.terms[actionSealed]
+	for i := range s.idx.n {
+		if !ok || s.idx.blocks[i/groupLen].action[i%groupLen] != code {
+			return true
+		}
+	}
+	return false
+}
+
+// Seal ends the newest segment, and returns when all but the one that then
+// begins are compressed and have an index file. It may be called at any time:
+// segments are sealed by themselves when they are full or old enough. Errors
+// are those of [Ledger.Append] and of the file system, after which the segments
+// are as they were; and a [*TamperError] if lines were changed on disk.
+func (l *Ledger) Seal(ctx context.Context) error {
+	err := l.rotate()
+	if err == nil {
+		err = l.packer.seal(ctx, false)
+	}
+	if err != nil {
+		return fmt.Errorf("audit: seal: %w", err)
+	}
+	return nil
+}
+
+// rotate begins a new segment, unless the newest has nothing worth sealing.
+func (l *Ledger) rotate() error {
+	if err := l.failed(); err != nil {
+		return err
+	}
+	s := l.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	seg := s.segs[len(s.segs)-1]
+	if !seg.worthSealing() {
+		return nil
+	}
+	err := errors.Join(seg.lines.Sync(), seg.hashes.Sync())
+	if err == nil {
+		err = s.createSegment(seg.end())
+	}
+	if err != nil {
+		return l.fail(fmt.Errorf("begin a segment: %w", err))
+	}
+	return nil
+}
+
+// seal seals the segments that get no more entries, the oldest first. In the
+// background it gives way to appends.
+func (s *packer) seal(ctx context.Context, background bool) error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	if s.enc == nil {
+		enc, err := newFrameEncoder()
+		if err != nil {
+			return err
+		}
+		s.enc = enc
+	}
+	for {
+		if err := s.l.failed(); err != nil {
+			return err
+		}
+		st := s.l.store
+		st.mu.RLock()
+		waiting, closed := len(st.segs)-1, st.closed
+		var seg *segment
+		if waiting > 0 && !closed {
+			seg = st.segs[0]
+			seg.retain()
+		}
+		st.mu.RUnlock()
+		if closed {
+			return ErrClosed
+		}
+		if seg == nil {
+			return nil
+		}
+		err := s.sealOne(ctx, seg, pace{l: s.l, on: background && waiting < maxWaiting})
+		seg.release()
+		if err != nil {
+			return fmt.Errorf("segment %s: %w", segStem(seg.base), err)
+		}
+	}
+}
+
+// maxWaiting is how many full segments may wait before sealing stops giving
+// way to appends: each has about 16 MiB of index in memory.
+const maxWaiting = 4
+
+// pace slows background work down while entries come in.
+type pace struct {
+	l    *Ledger
+	on   bool
+	last time.Time
+	size int64
+}
+
+// wait is called after each piece of work. While the ledger grows it sleeps
+// nine times as long as the piece took.
+func (p *pace) wait(ctx context.Context) error {
+	if !p.on {
+		return context.Cause(ctx)
+	}
+	now, size := time.Now(), p.l.store.checkpoint().Size
+	if busy := size > p.size; busy && !p.last.IsZero() {
+		t := time.NewTimer(9 * now.Sub(p.last))
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		now = time.Now()
+	}
+	p.last, p.size = now, size
+	return context.Cause(ctx)
+}
+
+// sealOne turns a segment into its sealed form. Until the manifest names the
+// new files they have no meaning, and from then on the old one has none: a
+// crash in between leaves files that the next Open removes.
+func (s *packer) sealOne(ctx context.Context, seg *segment, p pace) error {
+	st := s.l.store
+	b := sealBuild{st: st, seg: seg, enc: s.enc, pace: p}
+	if err := b.write(ctx); err != nil {
+		return errors.Join(err, b.discard())
+	}
+	receipt, err := s.l.appendSystem(ctx, Entry{Action: actionSealed, Details: b.rec.details()})
+	if err != nil {
+		return err
+	}
+	b.rec.entry = receipt.Index
+	// The entry must be under the published checkpoint before the manifest
+	// refers to it.
+	if err := s.l.Flush(ctx); err != nil {
+		return err
+	}
+	m := st.manifest()
+	m.records = append(m.records, b.rec)
+	m.edge = b.tree.Edge()
+	if err := st.replaceManifest(m); err != nil {
+		return err
+	}
+	st.mu.Lock()
+	st.sealed = append(slices.Clip(st.sealed), newSealed(b.rec))
+	st.edge = b.tree
+	st.segs = slices.Clone(st.segs[1:])
+	st.bytes -= seg.size
+	st.mu.Unlock()
+	if err := seg.retire(); err != nil {
+		return err
+	}
+	return removeSynced(st.fsys, st.dir, seg.path())
+}
+
+// manifest is what segments.json says.
+func (s *store) manifest() *manifest {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	m := &manifest{edge: s.edge.Edge(), records: make([]record, 0, len(s.sealed)+1)}
+	for _, seg := range s.sealed {
+		m.records = append(m.records, *seg.rec)
+	}
+	return m
+}
+
+func (s *store) replaceManifest(m *manifest) error {
+	return durable.ReplaceFile(s.fsys, filepath.Join(s.dir, manifestName), m.encode())
+}
+
+// sealBuild writes the files of a sealed segment.
+type sealBuild struct {
+	st   *store
+	seg  *segment
+	enc  *zstd.Encoder
+	pace pace
+
+	rec  record
+	tree merkle.Tree // at the end of the segment
+	idx  *idxBuilder
+	raw  hash.Hash
+}
+
+func (b *sealBuild) write(ctx context.Context) error {
+	seg := b.seg
+	b.st.mu.RLock()
+	b.tree = b.st.edge.Clone()
+	view := b.st.viewLocked()
+	b.st.mu.RUnlock()
+	b.rec = record{base: seg.base, count: int64(len(seg.leaves)), bytes: seg.size, entry: -1, prunedAt: -1}
+	b.idx, b.raw = newIdxBuilder(seg.base), sha256.New()
+	if err := b.file(seg.zstPath(), &b.rec.zst, func(w *digestWriter) error { return b.frames(ctx, w) }); err != nil {
+		return err
+	}
+	b.raw.Sum(b.rec.raw[:0])
+	if err := b.file(seg.idxPath(), &b.rec.idx, func(w *digestWriter) error {
+		_, err := w.Write(b.idx.encode())
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := b.file(seg.nodesPath(), &b.rec.nodes, func(w *digestWriter) error { return writeNodes(w, view, seg) }); err != nil {
+		return err
+	}
+	hashes := make([]byte, 0, 32*len(seg.leaves))
+	for _, leaf := range seg.leaves {
+		hashes = append(hashes, leaf[:]...)
+		b.tree.Append(leaf)
+	}
+	b.rec.l0, b.rec.root = sha256.Sum256(hashes), b.tree.Root()
+	b.rec.stored += int64(len(hashes))
+	b.rec.minTime, b.rec.maxTime = slices.Min(b.idx.times), slices.Max(b.idx.times)
+	b.rec.minID, b.rec.maxID = slices.Min(b.idx.millis), slices.Max(b.idx.millis)
+	return b.rename()
+}
+
+// frames compresses the lines, group by group.
+func (b *sealBuild) frames(ctx context.Context, w *digestWriter) error {
+	fw := &frameWriter{w: w, enc: b.enc}
+	c := newCursor([]*segment{b.seg})
+	var lines []byte
+	for i, leaf := range b.seg.leaves {
+		line, err := c.nextLine()
+		if err != nil {
+			return err
+		}
+		if got := c.leaf(line); got != leaf {
+			return hashMismatch(b.seg.path(), b.seg.base+int64(i), leaf, got)
+		}
+		e, err := header(line)
+		if err != nil {
+			return &TamperError{Path: b.seg.path(), Index: b.seg.base + int64(i), Reason: err.Error()}
+		}
+		b.idx.add(&e)
+		lines = append(append(lines, line...), '\n')
+		if (i+1)%groupLen == 0 || i+1 == len(b.seg.leaves) {
+			b.raw.Write(lines)
+			if err := fw.write(lines); err != nil {
+				return err
+			}
+			lines = lines[:0]
+			if err := b.pace.wait(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return fw.finish()
+}
+
+// writeNodes writes the nodes of the tree that end in the segment.
+func writeNodes(w *digestWriter, v *treeView, seg *segment) error {
+	for step := 1; step*tileHeight < 63; step++ {
+		hs, err := v.span(step, seg.base>>(step*tileHeight), nodesIn(seg.base, seg.end(), step))
+		if err != nil {
+			return err
+		}
+		for _, h := range hs {
+			if _, err := w.Write(h[:]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// digestWriter writes a file in large pieces, and takes its digest.
+type digestWriter struct {
+	f   durable.File
+	sum hash.Hash
+	buf []byte
+	n   int64
+}
+
+func (w *digestWriter) Write(p []byte) (int, error) {
+	w.buf = append(w.buf, p...)
+	if len(w.buf) >= windowBytes {
+		return len(p), w.flush()
+	}
+	return len(p), nil
+}
+
+func (w *digestWriter) flush() error {
+	w.sum.Write(w.buf)
+	n, err := w.f.WriteAt(w.buf, w.n)
+	w.n += int64(n)
+	w.buf = w.buf[:0]
+	return err
+}
+
+// file writes one synced file under its temporary name.
+func (b *sealBuild) file(path string, digest *merkle.Hash, write func(*digestWriter) error) (err error) {
+	f, err := b.st.openFile(path+tmpExt, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := &digestWriter{f: f, sum: sha256.New()}
+	if err := write(w); err != nil {
+		return err
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	w.sum.Sum(digest[:0])
+	b.rec.stored += w.n
+	return f.Sync()
+}
+
+func (b *sealBuild) paths() []string {
+	return []string{b.seg.zstPath(), b.seg.idxPath(), b.seg.nodesPath()}
+}
+
+func (b *sealBuild) rename() error {
+	for _, path := range b.paths() {
+		name := filepath.Join(b.st.dir, path)
+		if err := b.st.fsys.Rename(name+tmpExt, name); err != nil {
+			return err
+		}
+	}
+	return b.st.fsys.SyncDir(filepath.Join(b.st.dir, segDir))
+}
+
+// discard removes what was written when sealing is given up.
+func (b *sealBuild) discard() error {
+	var errs []error
+	for _, path := range b.paths() {
+		if err := b.st.fsys.Remove(filepath.Join(b.st.dir, path+tmpExt)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// details are the fields of a record as the ledger's own entry has them.
+func (r *record) details() map[string]any {
+	hex := func(h merkle.Hash) string { return fmt.Sprintf("%x", h) }
+	return map[string]any{
+		"base": r.base, "count": r.count, "bytes": r.bytes, "stored": r.stored,
+		"min_time": time.Unix(0, r.minTime), "max_time": time.Unix(0, r.maxTime),
+		"min_id": r.minID, "max_id": r.maxID, "root": hex(r.root), "raw": hex(r.raw),
+		"zst": hex(r.zst), "idx": hex(r.idx), "nodes": hex(r.nodes), "l0": hex(r.l0),
+	}
+}
