@@ -256,7 +256,7 @@ func TestE2EMemory(t *testing.T) {
 // TestE2EContinuous: a long row of runs leaves nothing open and loses nothing.
 // KAIZEN_E2E_RUNS makes it longer.
 func TestE2EContinuous(t *testing.T) {
-	n := 30
+	n := 15
 	if s := os.Getenv("KAIZEN_E2E_RUNS"); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {

@@ -93,6 +93,8 @@ type e2e struct {
 	p      provider
 	server *kaizentest.ModelServer
 	reply  reply
+
+	samples rig.Samples
 }
 
 // everyProvider runs f on each provider, and on the mock, with a server of its own.
@@ -227,10 +229,14 @@ func (e *e2e) checkSpans(want expected) {
 	}
 }
 
-// metric fails the test unless the sum of a metric's series is want.
+// metric fails the test unless the sum of a metric's series is want. The metrics
+// are those of its first call, when all work is done.
 func (e *e2e) metric(want float64, name string, labels ...string) {
 	e.t.Helper()
-	if got := e.Metric(e.t, name, labels...); math.Abs(got-want) > 1e-12*max(1, want) {
+	if e.samples == nil {
+		e.samples = e.Samples(e.t)
+	}
+	if got := e.samples.Sum(name, labels...); math.Abs(got-want) > 1e-12*max(1, want) {
 		e.t.Errorf("%s%v = %v, want %v", name, labels, got, want)
 	}
 }

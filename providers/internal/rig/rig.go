@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
@@ -187,16 +188,24 @@ func (r *Rig) Entries(t testing.TB, action string) []audit.Entry {
 	return out
 }
 
-// Metric returns the value of a counter or gauge, or the count of a histogram,
-// added up over the series that have all these labels (as "name=value").
-func (r *Rig) Metric(t testing.TB, name string, labels ...string) float64 {
+// Samples are the values of all metrics at one moment.
+type Samples []*dto.MetricFamily
+
+// Samples gathers the metrics.
+func (r *Rig) Samples(t testing.TB) Samples {
 	t.Helper()
 	families, err := r.Obs.Metrics().Gatherer().Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return families
+}
+
+// Sum returns the value of a counter or gauge, or the count of a histogram, added
+// up over the series that have all these labels (as "name=value").
+func (s Samples) Sum(name string, labels ...string) float64 {
 	sum := 0.0
-	for _, f := range families {
+	for _, f := range s {
 		if f.GetName() != name {
 			continue
 		}
@@ -212,4 +221,10 @@ func (r *Rig) Metric(t testing.TB, name string, labels ...string) float64 {
 		}
 	}
 	return sum
+}
+
+// Metric is [Samples.Sum] of the present.
+func (r *Rig) Metric(t testing.TB, name string, labels ...string) float64 {
+	t.Helper()
+	return r.Samples(t).Sum(name, labels...)
 }
