@@ -24,6 +24,7 @@ type scrapeLoop struct {
 	// last holds the series of the scrape before, by the bytes of their labels:
 	// those that are gone get an end. It belongs to the loop's goroutine.
 	last map[string]labels.Labels
+	at   int64 // time of the scrape before, ms; 0 before the first
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -127,7 +128,7 @@ func (s *scrapeLoop) scrape(ctx context.Context, now time.Time) error {
 	if err := w.batch.commit(); err != nil {
 		return errors.Join(gatherErr, err)
 	}
-	s.last = w.seen
+	s.last, s.at = w.seen, w.now
 	return gatherErr
 }
 
@@ -168,6 +169,15 @@ func (w *scrapeWriter) add(s sample) {
 	w.write(s)
 }
 
+// count is add for what only rises: a series that was not there at the scrape
+// before was at zero then.
+func (w *scrapeWriter) count(s sample) {
+	if s.h == nil && s.fh == nil && w.loop.at > 0 && w.batch.ref(s.labels) == 0 {
+		w.write(sample{labels: s.labels, t: w.loop.at})
+	}
+	w.add(s)
+}
+
 func (w *scrapeWriter) write(s sample) {
 	err := w.batch.add([]sample{s})
 	var r *refusal
@@ -184,7 +194,7 @@ func (w *scrapeWriter) metric(f *dto.MetricFamily, m *dto.Metric) {
 	name, t := f.GetName(), m.GetTimestampMs()
 	switch {
 	case m.Counter != nil:
-		w.add(sample{labels: w.series(name, m), t: t, v: m.Counter.GetValue(), exemplars: w.exemplars(m.Counter.GetExemplar())})
+		w.count(sample{labels: w.series(name, m), t: t, v: m.Counter.GetValue(), exemplars: w.exemplars(m.Counter.GetExemplar())})
 	case m.Gauge != nil:
 		w.add(sample{labels: w.series(name, m), t: t, v: m.Gauge.GetValue()})
 	case m.Untyped != nil:
@@ -221,8 +231,8 @@ func (w *scrapeWriter) histogram(name string, m *dto.Metric) {
 	if native && len(h.Bucket) == 0 {
 		return
 	}
-	w.add(sample{labels: w.series(name+"_sum", m), t: t, v: h.GetSampleSum()})
-	w.add(sample{labels: w.series(name+"_count", m), t: t, v: count})
+	w.count(sample{labels: w.series(name+"_sum", m), t: t, v: h.GetSampleSum()})
+	w.count(sample{labels: w.series(name+"_count", m), t: t, v: count})
 	inf := false
 	for _, b := range h.Bucket {
 		v := float64(b.GetCumulativeCount())
@@ -231,10 +241,10 @@ func (w *scrapeWriter) histogram(name string, m *dto.Metric) {
 		}
 		le := formatBound(b.GetUpperBound())
 		inf = inf || le == "+Inf"
-		w.add(sample{labels: w.series(name+"_bucket", m, model.BucketLabel, le), t: t, v: v, exemplars: w.exemplars(b.GetExemplar())})
+		w.count(sample{labels: w.series(name+"_bucket", m, model.BucketLabel, le), t: t, v: v, exemplars: w.exemplars(b.GetExemplar())})
 	}
 	if !inf {
-		w.add(sample{labels: w.series(name+"_bucket", m, model.BucketLabel, "+Inf"), t: t, v: count})
+		w.count(sample{labels: w.series(name+"_bucket", m, model.BucketLabel, "+Inf"), t: t, v: count})
 	}
 }
 
