@@ -88,6 +88,10 @@ type Config struct {
 
 	// Content is off by default.
 	Content Content
+	// InjectStreamUsage asks for the token counts of OpenAI chat streams whose
+	// caller did not, and keeps the event that brings them from the caller; see
+	// [llmhttp.Config]. Without it the tokens of such a stream are unknown.
+	InjectStreamUsage bool
 	// Redact tunes what is never written; all detectors are on by default.
 	Redact redact.Config
 	// Off switches parts off: what they would record is not.

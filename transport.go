@@ -51,7 +51,8 @@ func Transport(base http.RoundTripper) http.RoundTripper {
 // transport observes requests for obs, or for the observer in their context.
 type transport struct {
 	base           http.RoundTripper
-	plain, content http.RoundTripper // llmhttp over base, without and with content
+	plain, content http.RoundTripper    // llmhttp over base, without and with content
+	usage          [2]http.RoundTripper // the same with InjectStreamUsage
 	obs            *Observer
 }
 
@@ -63,7 +64,11 @@ func newTransport(base http.RoundTripper, obs *Observer) *transport {
 		base:    base,
 		plain:   llmhttp.Transport(base, modelCalls{}, llmhttp.Config{}),
 		content: llmhttp.Transport(base, modelCalls{}, llmhttp.Config{Content: true}),
-		obs:     obs,
+		usage: [2]http.RoundTripper{
+			llmhttp.Transport(base, modelCalls{}, llmhttp.Config{InjectStreamUsage: true}),
+			llmhttp.Transport(base, modelCalls{}, llmhttp.Config{InjectStreamUsage: true, Content: true}),
+		},
+		obs: obs,
 	}
 }
 
@@ -77,6 +82,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case obs == nil:
 		return t.base.RoundTrip(req)
+	case obs.cfg.Content == ContentOff && obs.cfg.InjectStreamUsage:
+		return t.usage[0].RoundTrip(req)
+	case obs.cfg.InjectStreamUsage:
+		return t.usage[1].RoundTrip(req)
 	case obs.cfg.Content == ContentOff:
 		return t.plain.RoundTrip(req)
 	}

@@ -143,3 +143,37 @@ func TestConcurrentCalls(t *testing.T) {
 		t.Errorf("%d entries of %d calls", got, n)
 	}
 }
+
+// TestInjectStreamUsage: a stream whose caller did not ask for its usage has
+// one, and the caller gets what it gets of a server that was not asked.
+func TestInjectStreamUsage(t *testing.T) {
+	server := modelServer(t)
+	stream := func(c *http.Client) string {
+		resp, err := c.Post(server.URL+"/v1/chat/completions", "application/json",
+			strings.NewReader(`{"model":"gpt-5-mini","stream":true,"messages":[{"role":"user","content":"hi"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for _, content := range []kaizen.Content{kaizen.ContentOff, kaizen.ContentFull} {
+		o := observe(t, kaizen.Config{InjectStreamUsage: true, Content: content})
+		got := stream(o.obs.HTTPClient(nil))
+		if n := strings.Count(got, `"usage":{`); n != 0 || !strings.HasSuffix(got, "data: [DONE]\n\n") || !strings.Contains(got, "hello") {
+			t.Errorf("the caller got %s", got)
+		}
+		attrs := attributes(o.span(t, "chat gpt-5-mini"))
+		if attrs["gen_ai.usage.input_tokens"] != "8" || attrs["kaizen.cost.nano_usd"] != "6000" {
+			t.Errorf("attributes = %v", attrs)
+		}
+	}
+	o := observe(t, kaizen.Config{})
+	stream(o.obs.HTTPClient(nil))
+	if attrs := attributes(o.span(t, "chat gpt-5-mini")); attrs["gen_ai.usage.input_tokens"] != "" || attrs["kaizen.cost.unpriced"] != "true" {
+		t.Errorf("not asked for, and yet: %v", attrs)
+	}
+}

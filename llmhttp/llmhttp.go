@@ -7,8 +7,9 @@
 // what came back: model, tokens, finish reasons, tool calls, first chunk, errors.
 //
 // The caller receives exactly what the server sent, when it was sent: bytes,
-// errors and timing are passed on, the request is never altered, and every
-// other request goes through untouched.
+// errors and timing are passed on, the request is never altered (but for what
+// [Config.InjectStreamUsage] allows), and every other request goes through
+// untouched.
 //
 //	client := &http.Client{Transport: llmhttp.Transport(nil, observer, llmhttp.Config{})}
 package llmhttp
@@ -205,6 +206,14 @@ type Config struct {
 	// MaxContentBytes bounds the content that is kept of a request, and again
 	// of its response. If zero, 1 MiB. It has no effect without Content.
 	MaxContentBytes int
+	// InjectStreamUsage asks for the usage of OpenAI chat streams whose caller did
+	// not (stream_options.include_usage), as their tokens are unknown otherwise,
+	// and takes the event that brings it out of what the caller receives. It is
+	// off by default, as it changes the request: servers that do not know the
+	// option may refuse it, and OpenAI's then says "usage":null in the other
+	// events. Requests above 8 MiB, compressed or signed ones, and those with an
+	// Accept-Encoding of the caller's are left as they are.
+	InjectStreamUsage bool
 	// OnPanic is told of a panic of the observer, or of reading a response,
 	// with the recovered value. It runs on the caller's goroutine. If nil,
 	// panics are swallowed.

@@ -129,7 +129,7 @@ func (t *transport) call(req *http.Request, d *dialect, a *ahead) (Call, bool) {
 		c.ConversationID = id.Str
 	}
 	if t.cfg.Content {
-		if c.Truncated = !gjson.ValidBytes(a.all); !c.Truncated {
+		if c.Truncated = len(a.all) > t.cfg.MaxContentBytes || !gjson.ValidBytes(a.all); !c.Truncated {
 			d.content(&c, gjson.ParseBytes(a.all))
 		}
 	}

@@ -90,6 +90,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, o.refuse(sent, err)
 	}
 	sent = sent.WithContext(valueContext{Context: req.Context(), values: ctx})
+	injected := false
+	if t.wantsUsage(req, call) {
+		if body, ok := askForUsage(ahead.all); ok {
+			sent, injected = withBody(sent, body), true
+		}
+	}
 	returned := false
 	defer func() {
 		if !returned { // base panics: not ours to stop, but the call has ended
@@ -99,6 +105,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.send(req, sent)
 	returned = true
 	t.watch(req.Context(), resp, err, o)
+	if injected {
+		hideUsage(resp)
+	}
 	return resp, err
 }
 
@@ -221,6 +230,9 @@ func readAhead(req *http.Request, fields []string, cfg Config) *ahead {
 	keep := 0
 	if cfg.Content {
 		keep = cfg.MaxContentBytes
+	}
+	if cfg.InjectStreamUsage {
+		keep = max(keep, maxInjectBytes)
 	}
 	if req.GetBody != nil {
 		if body, err := req.GetBody(); err == nil {

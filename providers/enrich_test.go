@@ -1,6 +1,7 @@
 package providers_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -229,5 +230,31 @@ func TestOpenAIRetries(t *testing.T) {
 			t.Errorf("the answer is %q", answer.Choices[0].Message.Content)
 		}
 		p.check(t, with(oneCall, "kaizen.cost.nano_usd", "46000")) // 100 at 0.25 $, 40 at 0.025 $, 10 at 2 $ per million
+	}
+}
+
+// TestInjectStreamUsage: OpenAI's library streams without asking for the usage;
+// it is recorded, and no chunk without choices comes.
+func TestInjectStreamUsage(t *testing.T) {
+	p := newPlain(t)
+	obs, err := kaizen.Start(t.Context(), kaizen.Config{
+		TracerProvider: p.provider, LogWriter: io.Discard, Off: kaizen.Audit, SpoolDir: kaizen.NoSpool, InjectStreamUsage: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := openaisdk.NewClient(openaioption.WithBaseURL(p.server.URL+"/v1"), openaioption.WithAPIKey(testKey), openaioption.WithHTTPClient(obs.HTTPClient(nil)))
+	stream := client.Chat.Completions.NewStreaming(t.Context(), openaisdk.ChatCompletionNewParams{
+		Model: "gpt-5-mini", Messages: []openaisdk.ChatCompletionMessageParamUnion{openaisdk.UserMessage("hi")},
+	})
+	text := ""
+	for stream.Next() {
+		text += stream.Current().Choices[0].Delta.Content // panics on a chunk without choices, as naive code does
+	}
+	if err := errors.Join(stream.Err(), stream.Close(), obs.Shutdown(t.Context())); err != nil || text != "hello" {
+		t.Fatalf("%q, %v", text, err)
+	}
+	if s := p.spans.Ended(); len(s) != 1 || !hasAttribute(s[0], attribute.Int64("gen_ai.usage.input_tokens", 140)) {
+		t.Errorf("%d spans, %v", len(s), s[0].Attributes())
 	}
 }
