@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
@@ -174,62 +173,97 @@ func (c *cosigner) Cosign(_ context.Context, cp Checkpoint, prove func(int64) ([
 	return cp.Note + strings.TrimPrefix(c.signer.checkpoint(cp.Size, cp.Root).Note, text+"\n\n"), nil
 }
 
-// TestOutward has checkpoints cosigned and anchored in the background, with
-// failures that hold up nothing.
+// TestOutward has checkpoints cosigned and anchored, with failures that hold up
+// nothing.
 func TestOutward(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fsys := newMemFS()
-		if err := durable.MkdirAll(fsys, "/l"); err != nil {
+	fsys := newMemFS()
+	if err := durable.MkdirAll(fsys, "/l"); err != nil {
+		t.Fatal(err)
+	}
+	w, a := &cosigner{signer: testSigner(t)}, &recorder{}
+	cfg := tiny(fsys)
+	cfg.Witness, cfg.Anchors = w, []Anchor{a, AnchorFunc(func(context.Context, Checkpoint) error { return nil })}
+	l := mustOpen(t, "/l/audit", cfg)
+	rounds := func() OutwardStats {
+		t.Helper()
+		if err := l.Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w, a := &cosigner{signer: testSigner(t)}, &recorder{}
-		cfg := tiny(fsys)
-		cfg.Witness, cfg.Anchors = w, []Anchor{a, AnchorFunc(func(context.Context, Checkpoint) error { return nil })}
-		l := mustOpen(t, "/l/audit", cfg)
-		appendN(t, l, 0, 3)
-		time.Sleep(time.Minute + time.Second)
-		synctest.Wait()
-		if got := l.Witnessed(); got.Size != 3 || !strings.HasPrefix(got.Note, l.Checkpoint().Note) || got.Note == l.Checkpoint().Note {
-			t.Errorf("Witnessed = %+v, want 3 entries cosigned", got)
+		l.outward.witness(t.Context())
+		l.outward.anchor(t.Context())
+		return l.Stats().Outward
+	}
+	appendN(t, l, 0, 3)
+	if st := rounds(); st.Witnessed != 3 || st.Anchored != 3 {
+		t.Errorf("after the first round: %+v", st)
+	}
+	if got := l.Witnessed(); got.Size != 3 || !strings.HasPrefix(got.Note, l.Checkpoint().Note) || got.Note == l.Checkpoint().Note {
+		t.Errorf("Witnessed = %+v, want 3 entries cosigned", got)
+	}
+	w.set(true)
+	a.set(true)
+	appendN(t, l, 3, 5)
+	rounds()
+	if st := rounds(); st.Witnessed != 3 || st.WitnessFailures != 2 || st.Anchored != 3 || st.AnchorFailures != 2 {
+		t.Errorf("after refusals: %+v", st)
+	}
+	w.set(false)
+	a.set(false)
+	if st := rounds(); st.Witnessed != 5 || st.Anchored != 5 {
+		t.Errorf("after they came back: %+v", st)
+	}
+	rounds() // nothing is new: nobody is asked
+	if len(a.sizes) != 2 || len(w.sizes) != 2 {
+		t.Errorf("the anchor was given %v, the witness %v", a.sizes, w.sizes)
+	}
+	appendN(t, l, 5, 6)
+	mustClose(t, l)
+	if got := a.sizes[len(a.sizes)-1]; got != 6 {
+		t.Errorf("closing anchored %d entries, want 6", got)
+	}
+	history, torn, absent, err := historyOf(fsys, "/l/audit", []string{l.VerifierKey()})
+	if err != nil || torn || absent {
+		t.Fatalf("history: %v, torn %t, absent %t", err, torn, absent)
+	}
+	var cosigned int
+	for _, c := range history {
+		if strings.Count(c.Note, sigPrefix) == 2 {
+			cosigned++
 		}
-		w.set(true)
-		a.set(true)
-		appendN(t, l, 3, 5)
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		st := l.Stats().Outward
-		if st.Witnessed != 3 || st.WitnessFailures < 50 || st.Anchored != 0 || st.AnchorFailures != 1 {
-			t.Errorf("after refusals: %+v", st)
+	}
+	if cosigned != 3 || history[len(history)-1].Size != 6 {
+		t.Errorf("the history has %d cosigned checkpoints, the last of %d entries; want 3 and 6", cosigned, history[len(history)-1].Size)
+	}
+	if _, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOutwardRounds: the rounds come by themselves.
+func TestOutwardRounds(t *testing.T) {
+	seen := make(chan int64)
+	cfg := small()
+	cfg.AnchorEvery = time.Millisecond
+	cfg.Anchors = []Anchor{AnchorFunc(func(ctx context.Context, c Checkpoint) error {
+		select {
+		case seen <- c.Size:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		w.set(false)
-		a.set(false)
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if st := l.Stats().Outward; st.Witnessed != 5 || st.Anchored != 5 {
-			t.Errorf("after they came back: %+v", st)
+	})}
+	l := mustOpen(t, filepath.Join(t.TempDir(), "audit"), cfg)
+	appendN(t, l, 0, 2)
+	if size := <-seen; size < 1 {
+		t.Errorf("%d entries were anchored", size)
+	}
+	go func() {
+		for range seen { // the last round must not wait
+			continue
 		}
-		appendN(t, l, 5, 6)
-		mustClose(t, l)
-		if got := a.sizes[len(a.sizes)-1]; got != 6 {
-			t.Errorf("closing anchored %d entries, want 6", got)
-		}
-		history, torn, absent, err := historyOf(fsys, "/l/audit", []string{l.VerifierKey()})
-		if err != nil || torn || absent {
-			t.Fatalf("history: %v, torn %t, absent %t", err, torn, absent)
-		}
-		var cosigned int
-		for _, c := range history {
-			if strings.Count(c.Note, sigPrefix) == 2 {
-				cosigned++
-			}
-		}
-		if cosigned != 3 || history[len(history)-1].Size != 6 {
-			t.Errorf("the history has %d cosigned checkpoints, the last of %d entries; want 3 and 6", cosigned, history[len(history)-1].Size)
-		}
-		if _, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{}); err != nil {
-			t.Error(err)
-		}
-	})
+	}()
+	mustClose(t, l)
+	close(seen)
 }
 
 // TestKnownCheckpoints holds a ledger against many checkpoints at once.
