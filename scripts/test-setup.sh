@@ -13,6 +13,7 @@ missing=()
 has chromium || has chromium-browser || has google-chrome || missing+=(chromium)
 has promtool && has prometheus || missing+=(prometheus)
 has node && has npm || missing+=(nodejs npm)
+has javac && has mvn || missing+=(openjdk-17-jdk-headless maven) # OpenSearch, as a peer of log shipping
 has gcc || has clang || missing+=(gcc libc6-dev) # the race detector needs a C compiler
 
 if ((${#missing[@]})); then
@@ -36,5 +37,19 @@ if ((${#missing[@]})); then
     done
   else
     say "cannot install ${missing[*]} here (not root on Debian, no Homebrew): the tests that need them are skipped"
+  fi
+fi
+
+# OpenSearch comes as jars from Maven, pinned by its pom.xml; log shipping is
+# tested against it.
+opensearch=${XDG_CACHE_HOME:-$HOME/.cache}/kaizen-test/opensearch-2.19.1
+if [[ ! -e $opensearch/opensearch-2.19.1.jar ]]; then
+  if has mvn && has javac; then
+    say "fetching OpenSearch 2.19.1"
+    rm -rf "$opensearch.part"
+    mvn -q -B -f server/internal/logship/testdata/opensearch/pom.xml dependency:copy-dependencies -DoutputDirectory="$opensearch.part" >&2 &&
+      rm -rf "$opensearch" && mv "$opensearch.part" "$opensearch"
+  else
+    say "no Maven or JDK here: the tests against OpenSearch are skipped"
   fi
 fi

@@ -71,6 +71,13 @@ type Config struct {
 	// once a day. If zero, 5 min.
 	AuditCheckInterval time.Duration
 
+	// ShipLogs is the URL of an Elasticsearch or OpenSearch that gets copies of
+	// log records and of the headers of audit entries. If empty, none are made.
+	ShipLogs string
+	// ShipLogsUser with ShipLogsPasswordFile, or ShipLogsKeyFile, are the
+	// credentials for it, ShipLogsCA the PEM file of the authorities to trust.
+	ShipLogsUser, ShipLogsPasswordFile, ShipLogsKeyFile, ShipLogsCA string
+
 	// ShutdownTimeout bounds the stop that follows the end of [Server.Serve]'s
 	// context. If zero, 20 s.
 	ShutdownTimeout time.Duration

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/metrics"
+	"github.com/kaizen-go/kaizen/server/internal/logship"
 )
 
 // watchedLedger is the ledger as the API sees it: what others append is
@@ -16,6 +17,7 @@ type watchedLedger struct {
 	metrics *metrics.Metrics
 	users   *activeUsers
 	failed  *failure
+	ship    *logship.Shipper // nil if nothing is shipped
 }
 
 func (w watchedLedger) AppendBatch(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
@@ -36,6 +38,9 @@ func (w watchedLedger) AppendBatch(ctx context.Context, entries []audit.Entry) (
 			}
 			w.users.saw(e.UserID, at)
 		}
+	}
+	if w.ship != nil {
+		w.ship.Entries(entries, receipts, begun)
 	}
 	return receipts, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/kaizen-go/kaizen/server/internal/derive"
 	"github.com/kaizen-go/kaizen/server/internal/ingest"
 	"github.com/kaizen-go/kaizen/server/internal/jaeger"
+	"github.com/kaizen-go/kaizen/server/internal/logship"
 	"github.com/kaizen-go/kaizen/server/internal/loki"
 	"github.com/kaizen-go/kaizen/server/internal/prom"
 	"github.com/kaizen-go/kaizen/server/internal/query"
@@ -44,6 +45,7 @@ type parts struct {
 	deriver *derive.Deriver
 	users   *activeUsers
 	ingest  *ingest.Server
+	ship    *logship.Shipper // nil if nothing is shipped
 
 	api, jaeger, log, loki, ui http.Handler
 
@@ -63,6 +65,9 @@ func (s *Server) openParts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.openShipping(); err != nil {
+		return err
+	}
 	p.ingest = ingest.New(ingest.Config{
 		Store:        watchedStore{p.store, &p.telemetryFailed},
 		Registerer:   p.registry,
@@ -75,7 +80,7 @@ func (s *Server) openParts(ctx context.Context) error {
 	p.ui = ui.Handler()
 	p.api = api.New(api.Config{
 		Store:      p.store,
-		Ledger:     watchedLedger{p.ledger, m, p.users, &p.ledgerFailed},
+		Ledger:     watchedLedger{p.ledger, m, p.users, &p.ledgerFailed, p.ship},
 		Registerer: p.registry,
 		Logger:     s.logger,
 	})

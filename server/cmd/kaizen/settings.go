@@ -37,6 +37,11 @@ type settings struct {
 	MaxStoreBytes    int64         `koanf:"max-store-bytes"`
 	MaxRequestBytes  int64         `koanf:"max-request-bytes"`
 	ScrapeInterval   time.Duration `koanf:"scrape-interval"`
+	ShipLogs         string        `koanf:"ship-logs"`
+	ShipUser         string        `koanf:"ship-logs-user"`
+	ShipPassword     string        `koanf:"ship-logs-password-file"`
+	ShipKey          string        `koanf:"ship-logs-key-file"`
+	ShipCA           string        `koanf:"ship-logs-ca"`
 	ShutdownTimeout  time.Duration `koanf:"shutdown-timeout"`
 	LogLevel         string        `koanf:"log-level"`
 	LogFormat        string        `koanf:"log-format"`
@@ -56,6 +61,11 @@ func addServerFlags(f *pflag.FlagSet) {
 	f.Int64("max-store-bytes", 1<<30, "memory for spans and log records; a full store refuses more")
 	f.Int64("max-request-bytes", 64<<20, "largest request with telemetry, also when unpacked")
 	f.Duration("scrape-interval", 15*time.Second, "how often the server's own metrics are stored")
+	f.String("ship-logs", "", "URL of an Elasticsearch or OpenSearch that gets copies of logs and of audit headers")
+	f.String("ship-logs-user", "", "user for it")
+	f.String("ship-logs-password-file", "", "file with the user's password")
+	f.String("ship-logs-key-file", "", "file with an API key for it, instead of user and password")
+	f.String("ship-logs-ca", "", "PEM file of the authorities that it is trusted by")
 	f.Duration("shutdown-timeout", 20*time.Second, "how long a stop waits for running requests")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "text", "text or json, on standard error")
@@ -132,8 +142,14 @@ func (s settings) config(version string, logger *slog.Logger) server.Config {
 		MaxRequestBytes:  s.MaxRequestBytes,
 		ScrapeInterval:   s.ScrapeInterval,
 		ShutdownTimeout:  s.ShutdownTimeout,
-		Version:          version,
-		Logger:           logger,
+		ShipLogs:         s.ShipLogs,
+		ShipLogsUser:     s.ShipUser,
+		ShipLogsKeyFile:  s.ShipKey,
+		ShipLogsCA:       s.ShipCA,
+
+		ShipLogsPasswordFile: s.ShipPassword,
+		Version:              version,
+		Logger:               logger,
 	}
 	if key := os.Getenv("KAIZEN_API_KEY"); key != "" {
 		cfg.APIKeys = []string{key}

@@ -118,6 +118,7 @@ func (x *index) countDuplicateBatch() {
 type added struct {
 	items int            // that were not there
 	spans []*record.Span // newly announced or newly final
+	logs  []*record.Log  // that were not there
 }
 
 func (x *index) add(b batch) added {
@@ -139,6 +140,7 @@ func (x *index) add(b batch) added {
 			continue
 		}
 		a.items++
+		a.logs = append(a.logs, l)
 	}
 	return a
 }

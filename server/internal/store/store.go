@@ -43,6 +43,7 @@ type Store struct {
 
 	mu        sync.Mutex
 	listeners []func([]*record.Span) // guarded by mu
+	logHeard  []func([]*record.Log)  // guarded by mu
 }
 
 // Open opens the store in dir, creating it if absent, and reads its log. Damage
@@ -103,15 +104,27 @@ func (s *Store) OnSpans(fn func([]*record.Span)) {
 	s.listeners = append(s.listeners[:len(s.listeners):len(s.listeners)], fn)
 }
 
-func (s *Store) tell(spans []*record.Span) {
-	if len(spans) == 0 {
-		return
-	}
+// OnLogs adds a listener that is given the log records of a batch that are new,
+// as [Store.OnSpans] does spans.
+func (s *Store) OnLogs(fn func([]*record.Log)) {
 	s.mu.Lock()
-	listeners := s.listeners
+	defer s.mu.Unlock()
+	s.logHeard = append(s.logHeard[:len(s.logHeard):len(s.logHeard)], fn)
+}
+
+func (s *Store) tell(a added) {
+	s.mu.Lock()
+	listeners, logHeard := s.listeners, s.logHeard
 	s.mu.Unlock()
-	for _, fn := range listeners {
-		fn(spans)
+	if len(a.spans) > 0 {
+		for _, fn := range listeners {
+			fn(a.spans)
+		}
+	}
+	if len(a.logs) > 0 {
+		for _, fn := range logHeard {
+			fn(a.logs)
+		}
 	}
 }
 
@@ -175,7 +188,7 @@ func (s *Store) append(ctx context.Context, signal wal.Signal, received time.Tim
 		return err
 	}
 	res.Duplicates = b.len() - added.items
-	s.tell(added.spans)
+	s.tell(added)
 	return nil
 }
 
