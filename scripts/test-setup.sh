@@ -13,7 +13,7 @@ missing=()
 has chromium || has chromium-browser || has google-chrome || missing+=(chromium)
 has promtool && has prometheus || missing+=(prometheus)
 has node && has npm || missing+=(nodejs npm)
-has javac && has mvn || missing+=(openjdk-17-jdk-headless maven) # OpenSearch, as a peer of log shipping
+has javac && has mvn || missing+=(default-jdk-headless maven) # OpenSearch, as a peer of log shipping
 has gcc || has clang || missing+=(gcc libc6-dev) # the race detector needs a C compiler
 
 if ((${#missing[@]})); then
@@ -32,6 +32,7 @@ if ((${#missing[@]})); then
         chromium) brew install --quiet --cask chromium ;;
         nodejs) brew install --quiet node ;;
         npm | libc6-dev) ;;
+        default-jdk-headless) brew install --quiet openjdk ;;
         *) brew install --quiet "$p" ;;
       esac
     done
