@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -103,7 +104,7 @@ func (m *Model) chat(ctx context.Context, req agent.Request, stream bool, f func
 		return f(agent.Chunk{Text: part.Message.Content})
 	})
 	if err == nil && !done { // the client takes a connection that breaks for the end
-		err = fmt.Errorf("the answer is cut off")
+		err = errors.New("the answer is cut off")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ollama: chat %s: %w", m.name, err)
