@@ -3,6 +3,7 @@ package audit
 import (
 	"crypto/rand"
 	"encoding/base32"
+	"fmt"
 	"maps"
 	"strings"
 )
@@ -124,4 +125,36 @@ func isToken(s string) bool {
 		}
 	}
 	return true
+}
+
+// TechnicalDetails are keys of Details under which Kaizen's own entries say
+// what is not about a person: which tool or model, how long, at what cost. The
+// server and the SDK's ledger leave them in clear, see [Config].ClearDetails.
+func TechnicalDetails() []string {
+	return []string{
+		"tool", "provider", "model", "response_model", "operation", "input_tokens", "cache_read_tokens", "cache_write_tokens",
+		"output_tokens", "reasoning_tokens", "cost_nano_usd", "attempts", "partial", "duration_ms", "iteration", "decision",
+		"records", "size_bytes",
+	}
+}
+
+// maxPersonalLine is the longest line that still fits once all of it that can
+// be encrypted is: base64 adds a third, and tokens and boxes some 500 bytes.
+const maxPersonalLine = (MaxLineBytes - 700) / 4 * 3
+
+// Appendable reports whether a ledger would take e, whatever its settings:
+// for those who send entries to a ledger that is elsewhere. Errors are
+// [*EntryError]. ID and Time must be set.
+func Appendable(e Entry) error {
+	if err := e.checkForeign(); err != nil {
+		return err
+	}
+	line, err := EncodeLine(nil, e)
+	if err != nil {
+		return err
+	}
+	if (e.UserID != "" || e.Subject != "") && len(line) > maxPersonalLine {
+		return &EntryError{Field: "entry", Reason: fmt.Sprintf("line of %d bytes, at most %d for an entry with a user or subject", len(line), maxPersonalLine)}
+	}
+	return nil
 }

@@ -316,6 +316,36 @@ func TestAppendRefusesWhatIsTheLedgers(t *testing.T) {
 	}
 }
 
+// TestAppendable agrees with the ledger that encrypts the most.
+func TestAppendable(t *testing.T) {
+	l := mustOpen(t, "/l/audit", Config{UsersAreSubjects: true, fsys: freshFS(t)})
+	e := numbered(0)
+	e.UserID = strings.Repeat("u", MaxNameBytes)
+	largest := 0
+	for n := 40_000; n < 66_000; n += 97 {
+		e.ID, e.Details = newID(), map[string]any{"x": strings.Repeat("x", n)}
+		if Appendable(e) == nil {
+			largest = n
+			if _, err := l.Append(t.Context(), e); err != nil {
+				t.Fatalf("details of %d bytes are appendable, and refused: %v", n, err)
+			}
+		}
+	}
+	if largest < 46_000 {
+		t.Errorf("details of %d bytes are the largest", largest)
+	}
+	e.UserID = ""
+	e.Details = map[string]any{"x": strings.Repeat("x", 64_000)}
+	if err := Appendable(e); err != nil {
+		t.Errorf("without a user: %v", err)
+	}
+	for _, bad := range []Entry{{}, {AgentID: "kaizen", Action: "ledger.x"}} {
+		if Appendable(bad) == nil {
+			t.Errorf("%+v is appendable", bad)
+		}
+	}
+}
+
 // TestEraseLeavesNothing is the promise: after an erasure, no file has the
 // plaintext, the name, or the keys, and no proof has changed.
 func TestEraseLeavesNothing(t *testing.T) {
