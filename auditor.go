@@ -85,6 +85,12 @@ func newAuditor(o *Observer, r *redact.Redactor) (*Auditor, error) {
 	return a, nil
 }
 
+// ledgerConfig makes what is about a user forgettable: its entries are encrypted
+// under a key of the user's own, but for what is not about a person.
+func ledgerConfig(cfg Config) audit.Config {
+	return audit.Config{Logger: cfg.Logger, UsersAreSubjects: true, ClearDetails: audit.TechnicalDetails()}
+}
+
 // Ledger returns the ledger in a directory of this process, or nil.
 func (a *Auditor) Ledger() *audit.Ledger { return a.ledger }
 
@@ -186,7 +192,7 @@ func (a *Auditor) redacted(m map[string]any) map[string]any {
 func (a *Auditor) enqueue(e audit.Entry) {
 	if a.remote != nil {
 		// The server refuses a whole batch for one bad entry, so none may leave.
-		if _, err := audit.EncodeLine(nil, e); err != nil {
+		if err := audit.Appendable(e); err != nil {
 			a.lost(1, err)
 			return
 		}

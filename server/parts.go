@@ -100,6 +100,9 @@ func (s *Server) openStores() (err error) {
 	p.ledger, err = audit.Open(filepath.Join(dir, ledgerFolder), audit.Config{
 		KeyDir: filepath.Join(dir, keysFolder),
 		Logger: s.logger,
+		// Whoever an agent works for can be forgotten.
+		UsersAreSubjects: true,
+		ClearDetails:     audit.TechnicalDetails(),
 	})
 	if err != nil {
 		return fmt.Errorf("server: open ledger: %w", err)

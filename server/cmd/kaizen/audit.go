@@ -21,10 +21,12 @@ import (
 func newAudit() *cobra.Command {
 	return group("audit", "Read and check the audit ledger",
 		`audit reads the ledger of what agents did, and checks that it is what was signed.
+It can also forget a person, and hold what must not be forgotten.
 Reading and checking need no server: --data names a data directory or a
 ledger's own directory, also one that a server or an agent is writing to.`,
 		newAuditVerify(), newAuditQuery(), newAuditProve(), newAuditCheck(), newAuditTail(),
-		newAuditConsistency(), newAuditTiles())
+		newAuditErase(), newAuditHold(), newAuditRelease(), newAuditHolds(),
+		newAuditConsistency(), newAuditTiles(), newAuditCompare(), newAuditAcceptRestore())
 }
 
 // ledger is what the subcommands read: a directory, or a server's API.
@@ -163,7 +165,7 @@ type apiLedger struct{ c *client }
 func apiQuery(q audit.Query) url.Values {
 	v := url.Values{}
 	for name, value := range map[string]string{
-		"agent": q.AgentID, "user": q.UserID, "action": q.Action, "result": string(q.Result),
+		"agent": q.AgentID, "user": q.UserID, "subject": q.Subject, "action": q.Action, "result": string(q.Result),
 		"session": q.SessionID, "run": q.RunID, "trace": q.TraceID, "span": q.SpanID,
 	} {
 		if value != "" {
@@ -174,6 +176,9 @@ func apiQuery(q audit.Query) url.Values {
 		if !t.IsZero() {
 			v.Set(name, t.Format(time.RFC3339Nano))
 		}
+	}
+	if q.Stored {
+		v.Set("form", "stored")
 	}
 	return v
 }
@@ -227,7 +232,7 @@ func (l apiLedger) close() error { return l.c.close() }
 
 // entryFilter is the flags that select entries.
 type entryFilter struct {
-	agent, user, action, result, session, run, trace, span string
+	agent, user, subject, action, result, session, run, trace, span string
 
 	period period
 }
@@ -240,6 +245,7 @@ func addEntryFilter(cmd *cobra.Command) *entryFilter {
 	}{
 		{&f.agent, "agent", "of this agent"},
 		{&f.user, "user", "of this user"},
+		{&f.subject, "subject", "with personal data of this subject (a name, or the token of an erased one)"},
 		{&f.action, "action", "with this action"},
 		{&f.result, "result", "with this result: success, failure or denied"},
 		{&f.session, "session", "of this session"},
@@ -260,7 +266,7 @@ func (f *entryFilter) query(now time.Time) (audit.Query, error) {
 		return audit.Query{}, usage(fmt.Errorf("--result %q is not success, failure or denied", f.result), "")
 	}
 	q := audit.Query{
-		AgentID: f.agent, UserID: f.user, Action: f.action, Result: audit.Result(f.result),
+		AgentID: f.agent, UserID: f.user, Subject: f.subject, Action: f.action, Result: audit.Result(f.result),
 		SessionID: f.session, RunID: f.run, TraceID: f.trace, SpanID: f.span,
 	}
 	var err error

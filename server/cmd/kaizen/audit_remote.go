@@ -106,7 +106,7 @@ func compareTree(ctx context.Context, l apiLedger, key string, now, earlier audi
 		return err
 	}
 	if now.Size > 0 {
-		for e, err := range l.query(ctx, audit.Query{}) {
+		for e, err := range l.query(ctx, audit.Query{Stored: true}) {
 			if err != nil {
 				return err
 			}
@@ -142,7 +142,7 @@ func compareTree(ctx context.Context, l apiLedger, key string, now, earlier audi
 
 // findForgery looks for the first entry that its own proof does not bear out.
 func findForgery(ctx context.Context, l apiLedger, key string, now audit.Checkpoint, got tlog.Hash) error {
-	for e, err := range l.query(ctx, audit.Query{}) {
+	for e, err := range l.query(ctx, audit.Query{Stored: true}) {
 		if err != nil {
 			return err
 		}

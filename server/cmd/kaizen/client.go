@@ -67,13 +67,36 @@ func (e *apiError) Error() string {
 
 // raw returns the body of GET path?query.
 func (c *client) raw(ctx context.Context, path string, query url.Values) ([]byte, error) {
-	u := c.base + path
 	if len(query) > 0 {
-		u += "?" + query.Encode()
+		path += "?" + query.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	return c.ask(ctx, http.MethodGet, path, nil)
+}
+
+// post sends in as JSON and decodes the answer into out.
+func (c *client) post(ctx context.Context, path string, in, out any) error {
+	text, err := json.Marshal(in)
+	if err != nil {
+		return failed(err)
+	}
+	body, err := c.ask(ctx, http.MethodPost, path, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return failed(fmt.Errorf("answer of %s%s is not what this version expects: %w", c.base, path, err))
+	}
+	return nil
+}
+
+// ask returns the body of an answer that is 200.
+func (c *client) ask(ctx context.Context, method, path string, in io.Reader) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, in)
 	if err != nil {
 		return nil, usage(fmt.Errorf("server %q: %w", c.base, err), "")
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.key != "" {
 		req.Header.Set("Authorization", "Bearer "+c.key)
@@ -120,6 +143,8 @@ func refusal(status int, body []byte) error {
 		return environment(e, "set KAIZEN_API_KEY to a key of that server")
 	case http.StatusBadRequest:
 		return usage(e, "")
+	case http.StatusConflict:
+		return &exitError{exitFailed, heldAdvice, e}
 	case http.StatusNotFound:
 		return failed(e)
 	}

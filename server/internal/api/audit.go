@@ -83,7 +83,8 @@ func auditQuery(p params) (q audit.Query, limit int, err error) {
 	}
 	q = audit.Query{
 		AgentID: p.get("agent"), UserID: p.get("user"), Action: p.get("action"), RunID: p.get("run"), SessionID: p.get("session"),
-		Since: w.Since,
+		Subject: p.get("subject"),
+		Since:   w.Since,
 	}
 	if !w.Until.IsZero() {
 		q.Until = w.Until.Add(-1) // the ledger includes it
@@ -100,6 +101,11 @@ func auditQuery(p params) (q audit.Query, limit int, err error) {
 		return q, 0, err
 	}
 	q.TraceID, q.SpanID = lower(p.get("trace")), lower(p.get("span"))
+	form, err := p.oneOf("form", "stored", "plain")
+	if err != nil {
+		return q, 0, err
+	}
+	q.Stored = form == "stored"
 	order, err := p.oneOf("order", "asc", "desc")
 	if err != nil {
 		return q, 0, err

@@ -20,6 +20,7 @@ const (
 	codeUnavailable = "unavailable"
 	codeInternal    = "internal"
 	codeCancelled   = "cancelled"
+	codeHeld        = "held"
 )
 
 // apiError is an error as the caller sees it.
@@ -39,6 +40,7 @@ func (a *api) seen(r *http.Request, err error) *apiError {
 	var known *apiError
 	var filter *query.FilterError
 	var entry *audit.EntryError
+	var held *audit.HeldError
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -46,7 +48,9 @@ func (a *api) seen(r *http.Request, err error) *apiError {
 		return &apiError{http.StatusBadRequest, codeBadRequest, filter.Error()}
 	case errors.As(err, &entry):
 		return &apiError{http.StatusBadRequest, codeBadRequest, err.Error()}
-	case errors.Is(err, query.ErrNotFound), errors.Is(err, audit.ErrNotFound):
+	case errors.As(err, &held):
+		return &apiError{http.StatusConflict, codeHeld, held.Error()}
+	case errors.Is(err, query.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, audit.ErrNoHold):
 		return &apiError{http.StatusNotFound, codeNotFound, err.Error()}
 	case errors.Is(err, audit.ErrClosed), errors.Is(err, audit.ErrFailed), errors.Is(err, audit.ErrFull):
 		a.cfg.Logger.Error("api: ledger", "path", r.URL.Path, "error", err)

@@ -162,7 +162,7 @@ func (d *openAPIDoc) checkStruct(t *testing.T, at string, s schema, typ reflect.
 func (d *openAPIDoc) checkEntry(t *testing.T, at string, s schema) {
 	t.Helper()
 	b, err := json.Marshal(audit.Entry{
-		ID: "01JD0000000000000000000001", Time: t0, AgentID: "a", Action: "b", Result: audit.Success, UserID: "u", SessionID: "s",
+		ID: "01JD0000000000000000000001", Time: t0, AgentID: "a", Action: "b", Result: audit.Success, UserID: "u", Subject: "u", SessionID: "s",
 		RunID: "r", TraceID: traceHex(1), SpanID: spanHex(1), Parent: "01JD0000000000000000000001", Severity: "low",
 		Details: map[string]any{"k": 1}, Metadata: map[string]any{"k": 1},
 	})
