@@ -234,6 +234,7 @@ func (o *Observer) reportSelf() {
 	for s, name := range signalNames {
 		o.metrics.CounterFunc(metrics.TelemetrySelf, func() float64 { return o.wire.self.seconds(signal(s)) }, name)
 	}
+	o.reportLocal()
 	if o.exporter == nil {
 		return
 	}
