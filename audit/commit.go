@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -72,6 +73,11 @@ func (l *Ledger) acknowledge(writes []*write) error {
 		return fmt.Errorf("look for duplicates: %w", err)
 	}
 	if g.len() > 0 {
+		if err := l.secure(g); errors.Is(err, ErrNoSpace) {
+			return err
+		} else if err != nil {
+			return l.fail(err)
+		}
 		head, err := l.commit(g)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrUnconfirmed, l.fail(err))

@@ -19,6 +19,10 @@ var (
 	// nothing about the files is taken for granted. The ledger accepts nothing
 	// until it is closed and opened again, which recovers it.
 	ErrFailed = errors.New("ledger has failed and must be reopened")
+	// ErrNoSpace means that the disk is full, or read-only. The entry was not
+	// written, nothing is damaged, and appending works again once there is
+	// room.
+	ErrNoSpace = errors.New("no space for entries")
 	// ErrFull means that the queue has no room, see [Ledger.AppendAsync].
 	ErrFull = errors.New("queue is full")
 	// ErrUnconfirmed means that the caller stopped waiting for an entry that

@@ -200,6 +200,43 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestDiskFullResumes fills the disk under an open ledger: entries are refused
+// until there is room, the ledger need not be reopened, and nothing that was
+// acknowledged is lost, nor anything refused written.
+func TestDiskFullResumes(t *testing.T) {
+	for spare := int64(1); spare < 20<<10; spare += 1777 {
+		fsys := freshFS(t)
+		l := mustOpen(t, "/l/audit", tiny(fsys))
+		fsys.leave(spare)
+		n, refused := 0, false
+		for ; n < 60 && !refused; n++ {
+			_, err := l.Append(t.Context(), numbered(n))
+			refused = err != nil
+			if refused && (!errors.Is(err, ErrNoSpace) || !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrFailed) || errors.Is(err, ErrUnconfirmed)) {
+				t.Fatalf("spare %d: Append on a full disk = %v, want ErrNoSpace and the cause alone", spare, err)
+			}
+		}
+		if !refused {
+			t.Fatalf("spare %d: %d entries on a full disk", spare, n)
+		}
+		if err := l.Flush(t.Context()); err != nil && !errors.Is(err, ErrNoSpace) {
+			t.Fatalf("spare %d: Flush on a full disk = %v, want ErrNoSpace or nil", spare, err)
+		}
+		if l.Size() != int64(n-1) {
+			t.Errorf("spare %d: size %d after %d entries and one refused", spare, l.Size(), n-1)
+		}
+		checkLedger(t, l)
+		fsys.leave(1 << 30)
+		appendN(t, l, n-1, n+30)
+		checkLedger(t, l)
+		mustClose(t, l)
+		r, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{})
+		if err != nil || !r.Clean || r.Entries != int64(n+30) {
+			t.Fatalf("spare %d: Verify = %+v, %v; want %d entries, clean", spare, r, err, n+30)
+		}
+	}
+}
+
 // TestFailedLedgerRefuses looks at the errors after a failed sync.
 func TestFailedLedgerRefuses(t *testing.T) {
 	t.Run("direct", func(t *testing.T) { testFailedLedgerRefuses(t, false) })

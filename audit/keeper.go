@@ -129,7 +129,11 @@ func (k *keeper) settle(publish bool) error {
 		k.changed.Broadcast()
 		k.mu.Unlock()
 		if publish && grown {
-			err = k.replace(head)
+			if err = k.replace(head); durable.IsNoSpace(err) {
+				// The old checkpoint stands, and what it does not cover is
+				// durable in the segments: the next attempt may do better.
+				return fmt.Errorf("%w: %w", ErrNoSpace, err)
+			}
 		}
 	}
 	if err != nil {

@@ -424,6 +424,9 @@ func (l *Ledger) shutdown() error {
 	err = errors.Join(err, l.outward.stop())
 	err = errors.Join(err, l.ring.file.Close())
 	if err == nil {
+		err = l.store.trim()
+	}
+	if err == nil {
 		// Everything is in the segments and under the checkpoint by now.
 		err = removeSynced(l.cfg.fsys, l.store.dir, ringName)
 	}

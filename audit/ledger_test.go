@@ -477,6 +477,9 @@ func TestTamperUnderOpenLedger(t *testing.T) {
 	dir := t.TempDir() + "/audit"
 	l := mustOpen(t, dir, Config{})
 	appendN(t, l, 0, 5)
+	if err := l.Flush(t.Context()); err != nil { // no line is on its way to the file
+		t.Fatal(err)
+	}
 	name := filepath.Join(dir, segDir, segStem(0)+lineExt)
 	b, err := os.ReadFile(name)
 	if err != nil {

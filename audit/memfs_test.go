@@ -46,6 +46,8 @@ type memFile struct {
 	// Linux does: the next says nil and has written nothing.
 	dirty   map[int]bool
 	resized bool
+	// reserved is up to where the file has room whatever the limit.
+	reserved int64
 }
 
 const page = 4096
@@ -81,6 +83,9 @@ func (f *memFile) flush() {
 	f.synced = synced
 	f.forget()
 }
+
+// room is what the file takes of the disk.
+func (f *memFile) room() int64 { return max(f.reserved, int64(len(f.data))) }
 
 func (f *memFile) forget() { f.dirty, f.resized = nil, false }
 
@@ -143,6 +148,7 @@ func (m *memFS) OpenFile(name string, flag int, _ fs.FileMode) (durable.File, er
 			f = &memFile{}
 			d.names[filepath.Base(name)] = f
 		} else if effect {
+			f.reserved = 0
 			f.resize(0)
 		}
 		if err != nil {
@@ -324,7 +330,7 @@ func (h *memHandle) WriteAt(p []byte, off int64) (int, error) {
 		return 0, syscall.EINVAL
 	}
 	err, effect := h.m.fault()
-	if grow := off + int64(len(p)) - int64(len(h.f.data)); err == nil && grow > 0 && h.m.limit > 0 && h.m.used()+grow > h.m.limit {
+	if grow := off + int64(len(p)) - h.f.room(); err == nil && grow > 0 && h.m.limit > 0 && h.m.used()+grow > h.m.limit {
 		err = syscall.ENOSPC
 	}
 	if err != nil {
@@ -344,8 +350,15 @@ func (h *memHandle) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), err
 }
 
+// leave makes the disk so large that so many bytes are free.
+func (m *memFS) leave(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit = m.used() + bytes
+}
+
 func (m *memFS) used() (n int64) {
-	m.walk(m.root, func(f *memFile) { n += int64(len(f.data)) })
+	m.walk(m.root, func(f *memFile) { n += f.room() })
 	return n
 }
 
@@ -372,11 +385,26 @@ func (h *memHandle) Sync() error {
 	return err
 }
 
+func (h *memHandle) Reserve(off, n int64) error {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	err, effect := h.m.fault()
+	grow := off + n - h.f.room()
+	if err == nil && grow > 0 && h.m.limit > 0 && h.m.used()+grow > h.m.limit {
+		return syscall.ENOSPC
+	}
+	if effect {
+		h.f.reserved = max(h.f.reserved, off+n)
+	}
+	return err
+}
+
 func (h *memHandle) Truncate(size int64) error {
 	h.m.mu.Lock()
 	defer h.m.mu.Unlock()
 	err, effect := h.m.fault()
 	if effect {
+		h.f.reserved = 0
 		h.f.resize(int(size))
 	}
 	return err

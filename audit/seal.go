@@ -161,9 +161,9 @@ func (l *Ledger) rotate() error {
 	if !seg.worthSealing() {
 		return nil
 	}
-	err := errors.Join(seg.lines.Sync(), seg.hashes.Sync())
-	if err == nil {
-		err = s.createSegment(seg.end())
+	err := s.rotate(seg.end())
+	if errors.Is(err, ErrNoSpace) {
+		return err
 	}
 	if err != nil {
 		return l.fail(fmt.Errorf("begin a segment: %w", err))

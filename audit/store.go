@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -43,6 +44,10 @@ type store struct {
 	head   Checkpoint   // covers exactly the entries above
 	bytes  int64        // of the lines in segs
 	closed bool
+
+	// room is how many bytes of lines may still be added to the last segment
+	// without asking the file system for blocks.
+	room atomic.Int64
 
 	hashBuf []byte // scratch of apply
 
@@ -156,8 +161,12 @@ func (s *store) createSegment(base int64) error {
 	if err != nil {
 		return err
 	}
+	if err := s.fsys.SyncDir(filepath.Join(s.dir, segDir)); err != nil {
+		return errors.Join(err, seg.close())
+	}
 	s.segs = append(s.segs, seg)
-	return s.fsys.SyncDir(filepath.Join(s.dir, segDir))
+	s.room.Store(0)
+	return nil
 }
 
 // group is a run of entries that become durable together.
@@ -186,21 +195,12 @@ func (g *group) start(i int) int {
 // it visible; head covers it. The caller holds mu. Live writing and recovery
 // both come through here.
 func (s *store) apply(g *group, head Checkpoint) error {
-	seg := s.segs[len(s.segs)-1]
-	if seg.size >= s.segmentBytes {
-		// What is full is made durable at once, so that only the last segment
-		// ever has something outstanding.
-		if err := s.syncSegment(seg); err != nil {
+	if s.full() {
+		if err := s.rotate(g.base); err != nil {
 			return err
-		}
-		if err := s.createSegment(g.base); err != nil {
-			return err
-		}
-		seg = s.segs[len(s.segs)-1]
-		if s.rotated != nil {
-			s.rotated()
 		}
 	}
+	seg := s.segs[len(s.segs)-1]
 	if _, err := seg.lines.WriteAt(g.buf, seg.size); err != nil {
 		return err
 	}
