@@ -14,7 +14,7 @@ const module = "github.com/kaizen-go/kaizen"
 // two of them is in wire.go.
 var layers = map[string]int{
 	"redact": 0, "price": 0, "internal/runctx": 0, "internal/merkle": 0, "internal/durable": 0, "internal/ship": 0,
-	"audit": 1, "audit/witness": 2, "hook": 1, "genai": 1, "metrics": 1, "agentlog": 1, "otlp": 1, "llmhttp": 1, "sampling": 1,
+	"audit": 1, "audit/shard": 2, "audit/witness": 2, "hook": 1, "genai": 1, "metrics": 1, "agentlog": 1, "otlp": 1, "llmhttp": 1, "sampling": 1,
 	"":           2,
 	"agent":      3,
 	"kaizentest": 3,
