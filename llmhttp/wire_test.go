@@ -91,19 +91,21 @@ func response(status int, header map[string]string, list ...[]byte) *http.Respon
 
 // requests are the bodies of the dialects' requests.
 var requests = map[string]struct{ url, body string }{
-	"chat":           {"https://api.openai.com/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"model":"gpt-4o","stream":true}`},
-	"responses":      {"https://api.openai.com/v1/responses", `{"input":"hi","model":"gpt-5","stream":true}`},
-	"embeddings":     {"https://api.openai.com/v1/embeddings", `{"input":["hi"],"model":"text-embedding-3-small"}`},
-	"anthropic":      {"https://api.anthropic.com/v1/messages", `{"max_tokens":1024,"messages":[{"role":"user","content":"hi"}],"model":"claude-sonnet-4-5","stream":true}`},
-	"gemini":         {"https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent", `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`},
-	"geministream":   {"https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`},
-	"geminiembed":    {"https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-001:batchEmbedContents", `{"requests":[{"model":"models/gemini-embedding-001","content":{"parts":[{"text":"hi"}]}}]}`},
-	"ollamachat":     {"http://127.0.0.1:11434/api/chat", `{"model":"qwen3:8b","messages":[{"role":"user","content":"hi"}]}`},
-	"ollamaonce":     {"http://127.0.0.1:11434/api/chat", `{"model":"qwen3:8b","stream":false,"messages":[{"role":"user","content":"hi"}]}`},
-	"ollamagenerate": {"http://127.0.0.1:11434/api/generate", `{"model":"llama3.2","prompt":"hi"}`},
-	"ollamaembed":    {"http://127.0.0.1:11434/api/embed", `{"model":"all-minilm","input":"hi"}`},
-	"bedrock":        {"https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse", `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`},
-	"bedrockstream":  {"https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse-stream", `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`},
+	"chat":                {"https://api.openai.com/v1/chat/completions", `{"messages":[{"role":"user","content":"hi"}],"model":"gpt-4o","stream":true}`},
+	"responses":           {"https://api.openai.com/v1/responses", `{"input":"hi","model":"gpt-5","stream":true}`},
+	"embeddings":          {"https://api.openai.com/v1/embeddings", `{"input":["hi"],"model":"text-embedding-3-small"}`},
+	"anthropic":           {"https://api.anthropic.com/v1/messages", `{"max_tokens":1024,"messages":[{"role":"user","content":"hi"}],"model":"claude-sonnet-4-5","stream":true}`},
+	"gemini":              {"https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent", `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`},
+	"geministream":        {"https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`},
+	"geminiembed":         {"https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-001:batchEmbedContents", `{"requests":[{"model":"models/gemini-embedding-001","content":{"parts":[{"text":"hi"}]}}]}`},
+	"ollamachat":          {"http://127.0.0.1:11434/api/chat", `{"model":"qwen3:8b","messages":[{"role":"user","content":"hi"}]}`},
+	"ollamaonce":          {"http://127.0.0.1:11434/api/chat", `{"model":"qwen3:8b","stream":false,"messages":[{"role":"user","content":"hi"}]}`},
+	"ollamagenerate":      {"http://127.0.0.1:11434/api/generate", `{"model":"llama3.2","prompt":"hi"}`},
+	"ollamageneratedonce": {"http://127.0.0.1:11434/api/generate", `{"model":"llama3.2","prompt":"hi","stream":false}`},
+	"geminiembedone":      {"https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-001:embedContent", `{"content":{"parts":[{"text":"hi"}]}}`},
+	"ollamaembed":         {"http://127.0.0.1:11434/api/embed", `{"model":"all-minilm","input":"hi"}`},
+	"bedrock":             {"https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse", `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`},
+	"bedrockstream":       {"https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse-stream", `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`},
 }
 
 func request(t testing.TB, dialect string) *http.Request {
