@@ -106,7 +106,7 @@ type modelCalls struct{}
 
 // Start implements [llmhttp.Observer].
 func (modelCalls) Start(ctx context.Context, c llmhttp.Call) (context.Context, func(llmhttp.Result)) {
-	if op := hook.Current(ctx); op != nil && op.Kind() == hook.KindModelCall {
+	if op := announced(ctx); op != nil {
 		if ctx.Value(attemptKey{}) == op {
 			return ctx, nil // another transport around this one has told of this attempt
 		}
@@ -135,6 +135,22 @@ func (modelCalls) Start(ctx context.Context, c llmhttp.Call) (context.Context, f
 	}
 	h := &heldCall{key: key, op: op, ctx: in, w: obs.wire, began: now, tried: now, counted: c.Counted, attempt: c.Attempt}
 	return context.WithValue(in, attemptKey{}, op), func(r llmhttp.Result) { obs.folds.ended(ctx, h, c, r) }
+}
+
+// announced returns the model call that a request in ctx is an attempt of, nil
+// when none was announced.
+func announced(ctx context.Context) *hook.Op {
+	if op := hook.Current(ctx); op != nil && op.Kind() == hook.KindModelCall {
+		return op
+	}
+	if op, ok := ctx.Value(attemptKey{}).(*hook.Op); ok { // found by a transport around this one
+		return op
+	}
+	// An adapter may know of one that it could not put into ctx.
+	if op := hook.From(ctx).Find(ctx); op != nil && op.Kind() == hook.KindModelCall {
+		return op
+	}
+	return nil
 }
 
 // attemptKey marks the context of a request with the operation that it has been

@@ -40,6 +40,7 @@ type Registry struct {
 
 	// handlers is replaced as a whole by Register and Unregister under mu.
 	handlers atomic.Pointer[[]*registration]
+	finders  atomic.Pointer[[]*finder] // likewise; nil for none
 	mu       sync.Mutex
 }
 

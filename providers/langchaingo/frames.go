@@ -94,10 +94,35 @@ type frames struct {
 	stacks  map[uint64][]*frame
 	actions map[uint64]schema.AgentAction
 	all     list.List // of *frame, the oldest first
+	finders map[*hook.Registry]func()
 }
 
 func (o *frames) init() {
 	o.stacks, o.actions = make(map[uint64][]*frame), make(map[uint64]schema.AgentAction)
+}
+
+// known lets the transports of reg ask find for the operation of a request, from
+// the first operation that is announced to reg on.
+func (o *frames) known(reg *hook.Registry, find func(context.Context) *hook.Op) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.finders[reg]; ok {
+		return
+	}
+	if o.finders == nil {
+		o.finders = make(map[*hook.Registry]func())
+	}
+	o.finders[reg] = reg.AddFinder(find)
+}
+
+// forget undoes known.
+func (o *frames) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, remove := range o.finders {
+		remove()
+	}
+	o.finders = nil
 }
 
 // around returns the operation in which f begins, and takes out those that must

@@ -90,6 +90,7 @@ func (h *Handler) Close() {
 	for _, f := range h.open.takeAll() {
 		h.finish(f, ErrNoEnd)
 	}
+	h.open.forget()
 }
 
 // observer returns who observes, and a context in which they do.
@@ -120,6 +121,7 @@ func (h *Handler) begin(ctx context.Context, k kind, payload func(outermost bool
 	if obs == nil {
 		return nil
 	}
+	h.open.known(obs.Hooks(), h.find)
 	p := payload(f.run == nil)
 	if _, isRun := p.(*hook.RunInfo); isRun {
 		f.run = &totals{}
@@ -331,10 +333,43 @@ func wrapped(ctx context.Context, k hook.Kind) bool {
 	return op != nil && op.Kind() == k
 }
 
+// waiting returns the model call of this goroutine that a request in ctx belongs
+// to, nil if it has none. A call whose failure nobody told must not draw the
+// requests of others: it waits no more once it had an answer that is not to be
+// tried again.
+func (h *Handler) waiting(ctx context.Context) *frame {
+	f := h.open.innermost(goroutineID())
+	if f == nil || f.kind != modelCall || f.op == nil {
+		return nil
+	}
+	// The request's context is that of the callback, or already the operation's.
+	if op := hook.Current(ctx); op != f.op && (op != f.caller || !trace.SpanContextFromContext(ctx).Equal(f.from)) {
+		return nil
+	}
+	open := true
+	f.op.Update(func(hook.Payload) {
+		p := f.payload.(*hook.ModelCall)
+		open = p.Attempts == 0 || p.HTTPStatus == http.StatusTooManyRequests || p.HTTPStatus >= 500 || p.HTTPStatus == 0
+	})
+	if !open {
+		return nil
+	}
+	return f
+}
+
+// find is [Handler.waiting] for the transport of an observer.
+func (h *Handler) find(ctx context.Context) *hook.Op {
+	if f := h.waiting(ctx); f != nil {
+		return f.op
+	}
+	return nil
+}
+
 // HTTPClient returns a copy of c, or of a new client if c is nil, for a model of
 // langchaingo: what it sees of a request it tells the operation that the model's
 // callback opened, so that a call is counted once, with the tokens and the price
-// that only the wire knows. Requests of other models are calls of their own.
+// that only the wire knows. Requests of other models are calls of their own. The
+// observer's own client does the same; through this one hooks can refuse as well.
 func (h *Handler) HTTPClient(c *http.Client) *http.Client {
 	if c == nil {
 		c = &http.Client{}
@@ -356,12 +391,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if obs == nil {
 		return t.base.RoundTrip(req)
 	}
-	if f := t.h.open.innermost(goroutineID()); f != nil && f.kind == modelCall && !wrapped(ctx, hook.KindModelCall) {
+	if f := t.h.waiting(ctx); f != nil && !wrapped(ctx, hook.KindModelCall) {
 		if f.denied != nil {
 			return nil, f.denied
 		}
-		run, _ := kaizen.RunFrom(f.ctx)
-		ctx = f.op.In(trace.ContextWithSpan(kaizen.WithRun(ctx, run), f.span))
+		ctx = f.within(ctx)
 	}
 	return t.base.RoundTrip(req.WithContext(ctx))
 }

@@ -80,6 +80,12 @@ func TestChain(t *testing.T) {
 		{"callback and client of both", func(t *testing.T, h *langchaingo.Handler, r *rig.Rig) llms.Model {
 			return newLLM(t, hello, lcopenai.WithCallback(h), lcopenai.WithHTTPClient(h.HTTPClient(r.Obs.HTTPClient(nil))))
 		}},
+		{"callback and the observer's client", func(t *testing.T, h *langchaingo.Handler, r *rig.Rig) llms.Model {
+			return newLLM(t, hello, lcopenai.WithCallback(h), lcopenai.WithHTTPClient(r.Obs.HTTPClient(nil)))
+		}},
+		{"callback and the observer's client, twice", func(t *testing.T, h *langchaingo.Handler, r *rig.Rig) llms.Model {
+			return newLLM(t, hello, lcopenai.WithCallback(h), lcopenai.WithHTTPClient(r.Obs.HTTPClient(r.Obs.HTTPClient(nil))))
+		}},
 		{"client", func(t *testing.T, h *langchaingo.Handler, _ *rig.Rig) llms.Model {
 			return newLLM(t, hello, lcopenai.WithHTTPClient(h.HTTPClient(nil)))
 		}},
@@ -202,11 +208,25 @@ func TestErrorThatIsNotTold(t *testing.T) {
 	}
 	noOpen(t, r, h, 3)
 
+	// A call whose end was not told does not draw the request of another.
+	if _, err := llm.Call(t.Context(), "hi"); err == nil {
+		t.Fatal("no error")
+	}
+	before := r.Metric(t, "kaizen_model_calls_total")
+	if _, err := newLLM(t, hello, lcopenai.WithHTTPClient(r.Obs.HTTPClient(nil))).Call(t.Context(), "hi"); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Metric(t, "kaizen_model_calls_total", "status=ok"); n != 1 || before != 3 {
+		t.Errorf("%v calls that went well, after %v; want 1 after 3", n, before)
+	}
+	h.Close()
+	noOpen(t, r, h, 4)
+
 	// A wrapper misses nothing.
 	if _, err := llms.GenerateFromSinglePrompt(t.Context(), h.Model(llm), "hi"); err == nil {
 		t.Fatal("no error")
 	}
-	noOpen(t, r, h, 3)
+	noOpen(t, r, h, 4)
 }
 
 // weather is a tool without callbacks.
