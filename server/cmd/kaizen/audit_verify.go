@@ -18,6 +18,7 @@ import (
 
 func newAuditVerify() *cobra.Command {
 	var checkpoint, keyFile string
+	var kept, anchors []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify [DIR|URL]",
@@ -30,7 +31,10 @@ tampered with, naming file, entry and what differs.
 Without --key it takes the key that the ledger itself names: that finds damage
 and clumsy changes, but not somebody who signed anew with another key. Without
 --checkpoint it cannot tell whether the ledger was set back to an earlier state.
-Keep both elsewhere.
+Keep both elsewhere. --checkpoints and --anchors name files and directories of
+many: receipts, proofs, what anchors wrote. Each has to be of this history; the
+verdict is "rollback" when the ledger has fewer entries, "fork" when it has
+others, "split view" when two that were kept contradict each other.
 
 With a URL it reads the whole ledger over the API, page by page, builds the
 Merkle tree from the entries and compares its root with the signed checkpoint,
@@ -42,6 +46,8 @@ the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "file with an earlier signed checkpoint that the ledger has to extend")
+	cmd.Flags().StringSliceVar(&kept, "checkpoints", nil, "file or directory with more checkpoints, receipts or proofs; may be repeated")
+	cmd.Flags().StringSliceVar(&anchors, "anchors", nil, "file that a ledger anchored its checkpoints in; may be repeated")
 	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key (verifier key of a signed note)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -51,6 +57,9 @@ the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
 		}
 		cfg, err := verifyConfig(cmd, checkpoint, keyFile)
 		if err != nil {
+			return err
+		}
+		if cfg.Checkpoints, err = readKept(append(kept, anchors...)); err != nil {
 			return err
 		}
 		progress := startProgress(cmd.ErrOrStderr())
@@ -85,7 +94,11 @@ func verify(ctx context.Context, target string, cfg audit.VerifyConfig) (verdict
 		if err != nil {
 			return verdict{}, err
 		}
-		return judge(verifyRemote(ctx, apiLedger{c}, cfg))
+		r, err := verifyRemote(ctx, apiLedger{c}, cfg)
+		if err == nil {
+			err = checkKept(ctx, apiLedger{c}, cfg.Key, cfg.Checkpoints)
+		}
+		return judge(r, err)
 	}
 	dir, err := ledgerDir(target)
 	if err != nil {
