@@ -42,6 +42,7 @@ func TestLedger(t *testing.T, fresh func(t *testing.T) (open func() (audit.Backe
 		{"large entries", (*ledgerSuite).testLarge},
 		{"receipts", (*ledgerSuite).testReceipts},
 		{"proofs", (*ledgerSuite).testProofs},
+		{"tree", (*ledgerSuite).testTree},
 		{"query", (*ledgerSuite).testQuery},
 		{"query order", (*ledgerSuite).testQueryOrder},
 		{"query while writing", (*ledgerSuite).testSnapshot},

@@ -80,6 +80,94 @@ func (s *ledgerSuite) proof(i int64) {
 	}
 }
 
+// testTree follows the tree by tiles, bundles and consistency proofs as another
+// program does.
+func (s *ledgerSuite) testTree() {
+	var heads []audit.Checkpoint
+	for _, n := range []int{1, 254, 1, 1, 300, 0} {
+		if n > 0 {
+			s.fill(n)
+		}
+		heads = append(heads, s.l.Checkpoint())
+	}
+	head := heads[len(heads)-1]
+	for _, old := range heads {
+		hashes, err := s.l.Consistency(old.Size, head.Size)
+		if err != nil {
+			s.Fatalf("Consistency(%d, %d) = %v", old.Size, head.Size, err)
+		}
+		proof := make(tlog.TreeProof, len(hashes))
+		for i, h := range hashes {
+			proof[i] = h
+		}
+		if old.Size == head.Size {
+			continue
+		}
+		if err := tlog.CheckTree(proof, head.Size, head.Root, old.Size, old.Root); err != nil {
+			s.Errorf("tlog: consistency of %d and %d: %v", old.Size, head.Size, err)
+		}
+	}
+	if _, err := s.l.Consistency(1, head.Size+1); err == nil {
+		s.Error("Consistency with more entries than there are = nil")
+	}
+	// The tile reader checks every hash against the root.
+	reader := tlog.TileHashReader(tlog.Tree{N: head.Size, Hash: head.Root}, suiteTiles{s.l})
+	for i, line := range s.lines(0) {
+		got, err := reader.ReadHashes([]int64{tlog.StoredHashIndex(0, int64(i))})
+		if err != nil || got[0] != tlog.RecordHash(line) {
+			s.Fatalf("tile hash of entry %d: %v", i, err)
+		}
+	}
+	s.bundles(head.Size)
+	for _, bad := range []struct {
+		level, width int
+		index        int64
+	}{{0, 256, 3}, {0, 257, 0}, {0, 0, 0}, {1, 3, 0}, {-1, 1, 0}, {0, 1, -1}} {
+		if _, err := s.l.Tile(bad.level, bad.index, bad.width); !errors.Is(err, audit.ErrNotFound) {
+			s.Errorf("Tile(%+v) = %v, want ErrNotFound", bad, err)
+		}
+	}
+}
+
+// bundles reads all entries by bundles.
+func (s *ledgerSuite) bundles(size int64) {
+	s.Helper()
+	want := s.lines(0)
+	for n := int64(0); n*audit.TileWidth < size; n++ {
+		width := int(min(audit.TileWidth, size-n*audit.TileWidth))
+		b, err := s.l.Bundle(s.Context(), n, width)
+		if err != nil {
+			s.Fatalf("Bundle(%d) = %v", n, err)
+		}
+		lines, err := audit.SplitBundle(b)
+		if err != nil || len(lines) != width {
+			s.Fatalf("bundle %d has %d entries (%v), want %d", n, len(lines), err, width)
+		}
+		for i, line := range lines {
+			if string(line) != string(want[n*audit.TileWidth+int64(i)]) {
+				s.Fatalf("entry %d of bundle %d is %s", i, n, line)
+			}
+		}
+	}
+}
+
+// suiteTiles gives tlog the ledger's tiles.
+type suiteTiles struct{ l audit.Backend }
+
+func (suiteTiles) Height() int                     { return 8 }
+func (suiteTiles) SaveTiles([]tlog.Tile, [][]byte) {}
+
+func (r suiteTiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+	out := make([][]byte, len(tiles))
+	for i, t := range tiles {
+		var err error
+		if out[i], err = r.l.Tile(t.L, t.N, t.W); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 func (s *ledgerSuite) testQuery() {
 	es := s.entries(120)
 	es[50].UserID = "user'; \"x\" \\ %_é"

@@ -163,6 +163,7 @@ func (s *ledgerSuite) testRefusals() {
 		{"trace of zeros", func(e *audit.Entry) { e.TraceID = strings.Repeat("0", 32) }},
 		{"span in upper case", func(e *audit.Entry) { e.SpanID = "00F067AA0BA902B7" }},
 		{"parent that is no id", func(e *audit.Entry) { e.Parent = "x" }},
+		{"an entry that only the ledger writes", func(e *audit.Entry) { e.AgentID, e.Action = "kaizen", "ledger.erasure" }},
 		{"details that cannot be encoded", func(e *audit.Entry) { e.Details = map[string]any{"x": func() {}} }},
 	} {
 		bad := s.entry()

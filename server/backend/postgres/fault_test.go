@@ -318,8 +318,8 @@ func TestRetain(t *testing.T) {
 		t.Fatalf("Retain = %+v, %v", removed, err)
 	}
 	for _, i := range []int64{0, 255, 599} {
-		if _, err := l.Get(t.Context(), i); !errors.Is(err, audit.ErrNotFound) {
-			t.Errorf("Get(%d) = %v, want ErrNotFound", i, err)
+		if _, err := l.Get(t.Context(), i); !errors.Is(err, audit.ErrPruned) {
+			t.Errorf("Get(%d) = %v, want ErrPruned", i, err)
 		}
 	}
 	for _, i := range []int64{600, 601, 767, 768, 1249} {

@@ -67,7 +67,7 @@ func (l *Ledger) absent(ctx context.Context, index int64) error {
 		return err
 	}
 	if dropped {
-		return fmt.Errorf("%w: removed by retention", audit.ErrNotFound)
+		return audit.ErrPruned
 	}
 	return &audit.TamperError{Path: "entries", Index: index, Reason: "entry is missing"}
 }
@@ -190,7 +190,7 @@ func (l *Ledger) Lines(ctx context.Context, from int64) iter.Seq2[[]byte, error]
 				next++
 			}
 			if err == nil && (len(page) == 0 || page[len(page)-1].index+1 != next) {
-				if err = l.absent(ctx, next); errors.Is(err, audit.ErrNotFound) {
+				if err = l.absent(ctx, next); errors.Is(err, audit.ErrPruned) {
 					err = fmt.Errorf("entry %d: %w", next, err)
 				}
 			}

@@ -138,8 +138,8 @@ func (l *Ledger) digest(ctx context.Context, p Removed) (string, error) {
 // remove writes the entry first: a crash between the two leaves a note about
 // entries that are still there, and the next run removes them.
 func (l *Ledger) remove(ctx context.Context, p Removed, reason string) error {
-	_, err := l.Append(ctx, audit.Entry{
-		AgentID: "kaizen", Action: "ledger.pruned", Result: audit.Success,
+	_, err := l.queue.AppendSystem(ctx, audit.Entry{
+		Action:  "ledger.pruned",
 		Details: map[string]any{"base": p.Base, "count": p.Next - p.Base, "reason": reason, "leaves_sha256": p.Digest, "partition": p.Name},
 	})
 	if err != nil {

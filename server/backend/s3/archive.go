@@ -21,6 +21,8 @@ import (
 // are locked.
 type Archive struct{ bucket *bucket }
 
+var _ audit.ArchiveTarget = (*Archive)(nil)
+
 // OpenArchive connects to the bucket. KeyFile and Origin of cfg are not used.
 func OpenArchive(ctx context.Context, cfg Config) (*Archive, error) {
 	cfg, err := cfg.withDefaults()
@@ -76,6 +78,8 @@ func (a *Archive) Put(ctx context.Context, name string, r io.Reader, size int64,
 // Anchor keeps checkpoints of a ledger where its owner cannot change them: each
 // is an object of its own, created once, and locked if Config.Retain says so.
 type Anchor struct{ bucket *bucket }
+
+var _ audit.Anchor = (*Anchor)(nil)
 
 // OpenAnchor connects to the bucket. KeyFile and Origin of cfg are not used.
 func OpenAnchor(ctx context.Context, cfg Config) (*Anchor, error) {

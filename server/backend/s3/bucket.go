@@ -172,7 +172,7 @@ func (b *bucket) versions(ctx context.Context, prefix string) (out []object, err
 // retry repeats do until it says that it is done, or refuses for good.
 func (b *bucket) retry(ctx context.Context, what string, do func() (done bool, err error)) error {
 	deadline := time.Now().Add(b.cfg.RetryFor)
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		done, err := do()
 		if done || err != nil && (final(err) || time.Now().After(deadline) || ctx.Err() != nil) {
 			if err != nil && !errors.Is(err, errAbsent) && !errors.Is(err, errChanged) {

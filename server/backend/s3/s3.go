@@ -216,6 +216,12 @@ func (l *Ledger) AppendBatch(ctx context.Context, entries []audit.Entry) ([]audi
 	return rs, wrap("append", err)
 }
 
+// RecordShards is [audit.Ledger.RecordShards].
+func (l *Ledger) RecordShards(ctx context.Context, checkpoints ...audit.ShardCheckpoint) ([]audit.Receipt, error) {
+	rs, err := l.queue.RecordShards(ctx, checkpoints)
+	return rs, wrap("record shards", err)
+}
+
 // Import implements [audit.Backend].
 func (l *Ledger) Import(ctx context.Context, first int64, lines [][]byte) error {
 	return wrap("import", l.queue.Import(ctx, first, lines))

@@ -95,7 +95,7 @@ func TestManyWriters(t *testing.T) {
 // acknowledged is where its receipt says.
 func race(t *testing.T, cfg Config, transport func() http.RoundTripper) {
 	t.Helper()
-	const writers, each = 3, 12
+	const writers, each = 3, 10
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	acked := map[string]int64{}
@@ -196,7 +196,7 @@ func answer(r *http.Request, code int, name string) *http.Response {
 }
 
 func TestFaults(t *testing.T) {
-	for _, every := range []int64{2, 3, 5} {
+	for _, every := range []int64{3, 4, 7} {
 		t.Run(fmt.Sprintf("every %d", every), func(t *testing.T) {
 			var all []*faulty
 			race(t, fresh(t), func() http.RoundTripper {

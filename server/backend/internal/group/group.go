@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -145,6 +146,42 @@ func (q *Queue) Append(ctx context.Context, e audit.Entry) (audit.Receipt, error
 
 // AppendBatch is [audit.Ledger.AppendBatch].
 func (q *Queue) AppendBatch(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
+	for i := range entries {
+		if e := &entries[i]; e.AgentID == systemAgent && strings.HasPrefix(e.Action, systemPrefix) {
+			return nil, &audit.EntryError{Field: "action", Reason: "begins with " + systemPrefix + ", which the ledger keeps for itself"}
+		}
+	}
+	return q.appendAny(ctx, entries)
+}
+
+// The entries that a ledger writes about itself have this agent, and an action
+// with this prefix. Callers cannot append one.
+const (
+	systemAgent  = "kaizen"
+	systemPrefix = "ledger."
+)
+
+// AppendSystem appends entries of the ledger's own.
+func (q *Queue) AppendSystem(ctx context.Context, entries ...audit.Entry) ([]audit.Receipt, error) {
+	for i := range entries {
+		entries[i].AgentID, entries[i].Result = systemAgent, audit.Success
+	}
+	return q.appendAny(ctx, entries)
+}
+
+// RecordShards is [audit.Ledger.RecordShards].
+func (q *Queue) RecordShards(ctx context.Context, checkpoints []audit.ShardCheckpoint) ([]audit.Receipt, error) {
+	entries := make([]audit.Entry, len(checkpoints))
+	for i, c := range checkpoints {
+		var err error
+		if entries[i], err = audit.ShardEntry(c); err != nil {
+			return nil, err
+		}
+	}
+	return q.AppendSystem(ctx, entries...)
+}
+
+func (q *Queue) appendAny(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
 	if len(entries) == 0 {
 		return nil, nil
 	}
