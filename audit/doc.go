@@ -23,5 +23,9 @@
 // crashed directory back, verify.go checks one without the key. The file
 // format is described in docs/ledger-format.md.
 //
+// What an entry says about a person can be forgotten without touching a proof:
+// with [Entry].Subject set it is encrypted under that subject's keys, which
+// [Ledger.Erase] destroys. A [Hold] stands against that, and against retention.
+//
 // The package does not redact: what a caller puts into an [Entry] is kept.
 package audit
