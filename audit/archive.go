@@ -164,14 +164,11 @@ func (l *Ledger) putHead(ctx context.Context, target ArchiveTarget, m *manifest)
 	if err != nil {
 		return err
 	}
-	empty := filepath.ToSlash((&segment{base: m.end()}).stem())
 	for _, f := range []struct {
 		name string
 		data []byte
 	}{
 		{ledgerName, ledgerJSON(formatVersion, l.signer.origin, l.signer.vkey)},
-		{empty + lineExt, nil},
-		{empty + hashExt, nil},
 		{manifestName, m.encode()},
 		{checkpointName, []byte(l.signer.checkpoint(m.end(), tree.Root()).Note)},
 	} {

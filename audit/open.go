@@ -90,6 +90,9 @@ func prepare(dir string, cfg Config) (*signer, error) {
 	}
 	var s *signer
 	if files.has(ledgerName) {
+		if err := finishRotation(cfg.fsys, dir, name); err != nil {
+			return nil, err
+		}
 		s, err = loadSigner(cfg.fsys, name)
 	} else {
 		s, err = create(dir, name, files, cfg)
@@ -116,10 +119,7 @@ func create(dir, keyName string, files listing, cfg Config) (*signer, error) {
 	if err := durable.MkdirAll(cfg.fsys, filepath.Join(dir, segDir)); err != nil {
 		return nil, err
 	}
-	st, err := newStore(cfg.fsys, dir, s.vkey)
-	if err != nil {
-		return nil, err
-	}
+	st := newStore(cfg.fsys, dir, s.vkey)
 	err = st.createSegment(0)
 	if err = errors.Join(err, st.closeFiles()); err != nil {
 		return nil, err
@@ -208,9 +208,7 @@ func (l *Ledger) recover(dir string) (generation uint64, err error) {
 	if err := raise(fsys, dir); err != nil {
 		return 0, err
 	}
-	if l.store, err = newStore(fsys, dir, vkey); err != nil {
-		return 0, err
-	}
+	l.store = newStore(fsys, dir, vkey)
 	if err := l.store.adopt(m); err != nil {
 		return 0, err
 	}

@@ -69,11 +69,7 @@ func newReader(fsys durable.FS, dir string, cfg ReaderConfig) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := newStore(fsys, dir, vkey)
-	if err != nil {
-		return nil, err
-	}
-	r := &Reader{store: st}
+	r := &Reader{store: newStore(fsys, dir, vkey)}
 	if err := r.follow(context.Background()); err != nil {
 		_ = r.store.closeFiles() // opened for reading: nothing can be lost
 		return nil, err

@@ -154,8 +154,11 @@ func (l *Ledger) rotate() error {
 	s := l.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	switch {
+	case s.closed:
 		return ErrClosed
+	case s.broken != nil:
+		return s.broken
 	}
 	seg := s.segs[len(s.segs)-1]
 	if !seg.worthSealing() {

@@ -174,7 +174,11 @@ func (s *store) group(seg *segment, g int) (*lineGroup, error) {
 		if err != nil {
 			return badFrame{err}
 		}
-		out, err = fr.read(f, s.dec, g, seg.groupSize(g))
+		dec, err := s.dec()
+		if err != nil {
+			return err
+		}
+		out, err = fr.read(f, dec, g, seg.groupSize(g))
 		return err
 	})
 	var bad badFrame

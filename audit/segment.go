@@ -2,6 +2,8 @@ package audit
 
 import (
 	"errors"
+	"io"
+	"io/fs"
 	"path/filepath"
 	"sync"
 
@@ -173,3 +175,14 @@ func (s *store) lookupSealed(seg *segment, id ulid.ULID) (int64, bool, error) {
 	}
 	return 0, false, nil
 }
+
+// noFile is the file of a segment that has none: empty.
+type noFile struct{ durable.File }
+
+func (noFile) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+func (noFile) Stat() (fs.FileInfo, error)        { return noFileInfo{}, nil }
+func (noFile) Close() error                      { return nil }
+
+type noFileInfo struct{ fs.FileInfo }
+
+func (noFileInfo) Size() int64 { return 0 }

@@ -28,10 +28,10 @@ type store struct {
 	// segmentBytes is the size from which on a segment gets no more entries.
 	segmentBytes int64
 
-	files *handles // of sealed segments
-	cache *cache   // of what was read from their index
-	plain *cache   // of their lines, decompressed
-	dec   *zstd.Decoder
+	files *handles                      // of sealed segments
+	cache *cache                        // of what was read from their index
+	plain *cache                        // of their lines, decompressed
+	dec   func() (*zstd.Decoder, error) // made when it is needed
 	nodes nodeCache
 	// rotated is called, if not nil, when a segment got its last entry. The
 	// caller of apply holds mu.
@@ -44,6 +44,9 @@ type store struct {
 	head   Checkpoint   // covers exactly the entries above
 	bytes  int64        // of the lines in segs
 	closed bool
+	// broken is the first failure of apply: what the newest segment's files
+	// hold is not known any more, and nothing may be written behind it.
+	broken error
 
 	// room is how many bytes of lines may still be added to the last segment
 	// without asking the file system for blocks.
@@ -60,15 +63,11 @@ const (
 	lineCacheBytes  = 16 << 20
 )
 
-func newStore(fsys durable.FS, dir, vkey string) (*store, error) {
-	dec, err := newFrameDecoder()
-	if err != nil {
-		return nil, err
-	}
+func newStore(fsys durable.FS, dir, vkey string) *store {
 	return &store{
-		fsys: fsys, dir: dir, vkey: vkey, segmentBytes: defaultSegmentBytes, dec: dec,
+		fsys: fsys, dir: dir, vkey: vkey, segmentBytes: defaultSegmentBytes, dec: sync.OnceValues(newFrameDecoder),
 		files: newHandles(fsys, dir), cache: newCache(indexCacheBytes), plain: newCache(lineCacheBytes),
-	}, nil
+	}
 }
 
 // size is the number of entries. The caller holds mu.
@@ -124,7 +123,6 @@ func (s *store) closeFiles() error {
 		errs = append(errs, seg.retire())
 	}
 	errs = append(errs, s.files.close())
-	s.dec.Close()
 	return errors.Join(errs...)
 }
 
@@ -146,6 +144,13 @@ func (s *store) openListed(bases []int64) error {
 		if err != nil {
 			return err
 		}
+		s.segs = append(s.segs, seg)
+	}
+	if len(s.segs) == 0 && s.edge.Size() > 0 && !s.write {
+		// An archive ends with its last sealed segment. If entries are missing,
+		// reading will find out.
+		seg := newRaw(s.edge.Size())
+		seg.lines, seg.hashes = noFile{}, noFile{}
 		s.segs = append(s.segs, seg)
 	}
 	if first := s.edge.Size(); len(s.segs) == 0 || s.segs[0].base != first {
@@ -195,6 +200,13 @@ func (g *group) start(i int) int {
 // it visible; head covers it. The caller holds mu. Live writing and recovery
 // both come through here.
 func (s *store) apply(g *group, head Checkpoint) error {
+	if s.broken == nil {
+		s.broken = s.put(g, head)
+	}
+	return s.broken
+}
+
+func (s *store) put(g *group, head Checkpoint) error {
 	if s.full() {
 		if err := s.rotate(g.base); err != nil {
 			return err

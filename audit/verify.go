@@ -105,6 +105,7 @@ type verifier struct {
 	ring       chain
 
 	known         known
+	rotations     []rotation
 	history       []Checkpoint
 	noHistory     bool // there is no such file
 	tornHistory   bool // its last line is cut off
@@ -165,9 +166,7 @@ func (v *verifier) snapshot() error {
 	if v.files, err = listDir(v.fsys, v.dir, v.manifest); err != nil {
 		return err
 	}
-	if v.store, err = newStore(v.fsys, v.dir, vkey); err != nil {
-		return err
-	}
+	v.store = newStore(v.fsys, v.dir, vkey)
 	if err := v.store.adopt(v.manifest); err != nil {
 		return err
 	}
@@ -196,10 +195,15 @@ func (v *verifier) snapshot() error {
 
 // trust compares the key with the auditor's, and reads their checkpoint.
 func (v *verifier) trust(vkey string) error {
-	if v.cfg.Key != "" && v.cfg.Key != vkey {
+	spans, rotations, err := spansOf(v.fsys, v.dir, vkey)
+	if err != nil {
+		return err
+	}
+	v.rotations = rotations
+	if v.cfg.Key != "" && !trusted(v.cfg.Key, spans) {
 		return &TamperError{Path: ledgerName, Index: -1, Reason: "signed with another key than the trusted one", Want: v.cfg.Key, Got: vkey}
 	}
-	return v.remember([]string{vkey})
+	return v.remember(spans)
 }
 
 // signed checks the entries that the checkpoint covers, and returns where they
@@ -258,6 +262,11 @@ func (v *verifier) progress(ctx context.Context, done, total int64) error {
 // reaching their size.
 func (v *verifier) extend(leaf merkle.Hash) error {
 	v.tree.Append(leaf)
+	if len(v.rotations) > 0 {
+		if err := v.announced(leaf); err != nil {
+			return err
+		}
+	}
 	return v.known.reached(v.tree.Size(), v.tree.Root)
 }
 

@@ -213,7 +213,11 @@ func (w *sealedWalk) group(f durable.File, fr *frames, g int) error {
 	if cap(w.buf) < size+1 {
 		w.buf = make([]byte, 0, size+size/4+1)
 	}
-	lines, err := decodeGroup(packed, w.v.store.dec, size, w.seg.groupSize(g), w.buf[1:1])
+	dec, err := w.v.store.dec()
+	if err != nil {
+		return err
+	}
+	lines, err := decodeGroup(packed, dec, size, w.seg.groupSize(g), w.buf[1:1])
 	if err != nil {
 		return w.damaged(at, err)
 	}
