@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -18,6 +19,9 @@ type committer struct {
 	groups [2]group // one is written to the segment while the other is filled
 	at     int      // which of them is next
 	fresh  map[ulid.ULID]int
+	// clock is the latest time at which a group was made, or the checkpoint
+	// published before.
+	clock time.Time
 	// pending is to be applied: while the store is locked, and beside the next
 	// flush if that comes at once.
 	pending job
@@ -54,6 +58,15 @@ func (l *Ledger) turn() bool {
 	c.writes[c.at] = writes
 	if len(writes) == 0 {
 		return false
+	}
+	if back := l.clockBack(); back != nil {
+		writes = slices.Clone(writes) // the other buffers are in use after this
+		jump := back[0].entries[0].Time
+		if err := l.acknowledge(back); err != nil {
+			l.refuse(back, err) // those that follow will have the same answer
+		} else {
+			l.committer.clock = jump
+		}
 	}
 	if err := l.acknowledge(writes); err != nil {
 		l.refuse(writes, err)

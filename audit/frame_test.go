@@ -88,8 +88,9 @@ func TestTornFrameAtEveryCut(t *testing.T) {
 		if err != nil {
 			t.Fatalf("cut at %d: %v", cut-from, err)
 		}
-		if l.Size() != 3 {
-			t.Errorf("cut at %d: %d entries, want 3", cut-from, l.Size())
+		es := systemEntriesOf(t, l)
+		if l.Size() != 4 || len(es) != 1 || es[0].Action != actionRecovery || es[0].Details["torn"] != (cut > from) {
+			t.Errorf("cut at %d: %d entries, want 3 and one about the recovery: %v", cut-from, l.Size(), es)
 		}
 		checkLedger(t, l)
 		mustClose(t, l)

@@ -75,6 +75,8 @@ type Config struct {
 	sectionBytes int64
 	segmentBytes int64
 	publishEvery time.Duration
+	// now is the clock that the committer watches.
+	now func() time.Time
 	// sealing lets the packer run although segmentBytes is set.
 	sealing bool
 }
@@ -118,6 +120,9 @@ func (c Config) withDefaults() Config {
 	if c.SealAfter == 0 {
 		c.SealAfter = defaultSealAfter
 	}
+	if c.now == nil {
+		c.now = time.Now
+	}
 	if c.publishEvery == 0 {
 		c.publishEvery = defaultPublishEvery
 	}
@@ -146,6 +151,11 @@ type Ledger struct {
 	committer committer
 	// Owned by the scribe's goroutine, and by Open before it runs.
 	tree merkle.Tree
+
+	// crashed is set if the ledger was not closed before it was opened;
+	// recovered says what was done about it.
+	crashed   bool
+	recovered map[string]any
 
 	scribe *scribe
 	keeper *keeper
@@ -198,7 +208,10 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 	l.committed.Go(l.work)
 	l.keeper.start()
 	l.outward.start()
-	err = l.recordRestore(context.Background())
+	err = l.noteRecovery(context.Background())
+	if err == nil {
+		err = l.recordRestore(context.Background())
+	}
 	if err == nil {
 		err = l.resume(context.Background())
 	}

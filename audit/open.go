@@ -55,6 +55,9 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 	l.scribe = newScribe(l)
 	l.packer = newPacker(l)
 	l.committer = committer{head: l.store.head, fresh: make(map[ulid.ULID]int)}
+	if err == nil {
+		l.committer.clock, err = publishedAt(cfg.fsys, dir)
+	}
 	return l, err
 }
 
@@ -202,6 +205,8 @@ func (l *Ledger) recover(dir string) (generation uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	l.crashed = len(ring.frames) > 0 || ring.torn
+	l.recovered = map[string]any{"after_checkpoint": published.Size, "torn": ring.torn}
 	if ring.torn {
 		log.Warn("audit ledger: cut off an entry that was being written when the process ended", "entries", max(ring.end(), published.Size))
 	}
@@ -219,6 +224,7 @@ func (l *Ledger) recover(dir string) (generation uint64, err error) {
 	if err := l.restore(&ring, published); err != nil {
 		return 0, err
 	}
+	l.recovered["entries"] = l.store.head.Size - published.Size
 	if n := l.store.head.Size - published.Size; n > 0 {
 		log.Info("audit ledger recovered", "entries", l.store.head.Size, "after_checkpoint", n)
 	}
