@@ -168,7 +168,11 @@ func (s *store) consistency(from, to int64) ([][32]byte, error) {
 
 func (s *store) proveConsistency(old []byte, head Checkpoint) (ConsistencyProof, error) {
 	p := ConsistencyProof{Old: string(old), New: head.Note}
-	c, err := parseCheckpointAny(old, s.vkeys())
+	spans, err := s.spans()
+	if err != nil {
+		return p, fmt.Errorf("audit: prove consistency: %w", err)
+	}
+	c, err := parseSpans(old, spans, parseCheckpoint)
 	if err != nil {
 		return p, fmt.Errorf("audit: prove consistency: old checkpoint: %w", err)
 	}
@@ -186,6 +190,3 @@ func (s *store) proveConsistency(old []byte, head Checkpoint) (ConsistencyProof,
 	}
 	return p, nil
 }
-
-// vkeys are the public keys that this ledger's checkpoints may be signed with.
-func (s *store) vkeys() []string { return []string{s.vkey} }

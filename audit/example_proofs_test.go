@@ -118,3 +118,28 @@ func ExampleReadAnchors() {
 	// anchors.jsonl:1 <nil>
 	// anchors.jsonl:2 <nil>
 }
+
+// The key is changed while the ledger is closed. Whoever trusts the old key can
+// follow to the new one.
+func ExampleRotateKey() {
+	dir, err := os.MkdirTemp("", "ledger")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	ledger := filepath.Join(dir, "audit")
+	l, err := audit.Open(ledger, audit.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		log.Fatal(err)
+	}
+	previous, vkey, err := audit.RotateKey(context.Background(), ledger, audit.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	report, err := audit.Verify(context.Background(), ledger, audit.VerifyConfig{Key: previous})
+	fmt.Println(report.Key == vkey, report.Entries, err)
+	// Output: true 1 <nil>
+}

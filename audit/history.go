@@ -75,21 +75,21 @@ const historyWindow = 2 * maxHistoryLine
 
 // openHistory opens the file of the ledger in dir, creating it if absent, and
 // cuts off a line that a crash left half-written.
-func openHistory(fsys durable.FS, dir string, vkeys []string, crashed bool) (h *history, err error) {
+func openHistory(fsys durable.FS, dir string, spans []keySpan, crashed bool) (h *history, err error) {
 	name := filepath.Join(dir, historyName)
 	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE, durable.FilePerm)
 	if err != nil {
 		return nil, err
 	}
 	h = &history{file: f}
-	if err := h.findEnd(vkeys, crashed); err != nil {
+	if err := h.findEnd(spans, crashed); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return h, fsys.SyncDir(dir)
 }
 
 // findEnd checks the last lines.
-func (h *history) findEnd(vkeys []string, crashed bool) error {
+func (h *history) findEnd(spans []keySpan, crashed bool) error {
 	info, err := h.file.Stat()
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func (h *history) findEnd(vkeys []string, crashed bool) error {
 			err = errors.New("a line does not follow the one before it")
 		}
 		if err == nil {
-			_, err = parseHistoryNote(note, vkeys)
+			_, err = parseHistoryNote(note, spans)
 		}
 		if err != nil {
 			return &TamperError{Path: historyName, Index: -1, Reason: err.Error()}
@@ -159,7 +159,7 @@ func (h *history) close() error {
 // first, checked by their signatures and by the hashes that join the lines. A
 // half-written last line is passed over, and torn then says so. Absent says
 // that there is no such file.
-func historyOf(fsys durable.FS, dir string, vkeys []string) (list []Checkpoint, torn, absent bool, err error) {
+func historyOf(fsys durable.FS, dir string, spans []keySpan) (list []Checkpoint, torn, absent bool, err error) {
 	b, err := durable.ReadFile(fsys, filepath.Join(dir, historyName), maxAnchorBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, true, nil
@@ -184,7 +184,7 @@ func historyOf(fsys durable.FS, dir string, vkeys []string) (list []Checkpoint, 
 		if before != prev {
 			return nil, false, false, bad("does not follow the line before it: lines were removed, added or swapped")
 		}
-		c, err := parseHistoryNote(note, vkeys)
+		c, err := parseHistoryNote(note, spans)
 		if err != nil {
 			return nil, false, false, bad(err.Error())
 		}
@@ -198,15 +198,9 @@ func historyOf(fsys durable.FS, dir string, vkeys []string) (list []Checkpoint, 
 
 // parseHistoryNote reads a checkpoint with or without cosignatures. Without,
 // every byte of it is checked.
-func parseHistoryNote(note string, vkeys []string) (c Checkpoint, err error) {
+func parseHistoryNote(note string, spans []keySpan) (c Checkpoint, err error) {
 	if _, signatures, _ := strings.Cut(note, "\n\n"); strings.Count(signatures, "\n") > 1 {
-		return parseCheckpointAny([]byte(note), vkeys)
+		return parseSpans([]byte(note), spans, parseCheckpoint)
 	}
-	err = errors.New("no key to check it with")
-	for _, k := range vkeys {
-		if c, err = parseOwnCheckpoint([]byte(note), k); err == nil {
-			return c, nil
-		}
-	}
-	return c, err
+	return parseSpans([]byte(note), spans, parseOwnCheckpoint)
 }

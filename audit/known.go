@@ -82,23 +82,32 @@ func splitView(a, b knownCheckpoint) error {
 
 // remember takes in the checkpoints that the auditor holds, and those of the
 // ledger's own history.
-func (v *verifier) remember(vkeys []string) error {
+func (v *verifier) remember(spans []keySpan) error {
 	v.known = known{}
 	held := v.cfg.Checkpoints
 	if v.cfg.Checkpoint != nil {
 		held = append([]Remembered{{string(v.cfg.Checkpoint), "the auditor's hands"}}, held...)
 	}
 	for _, h := range held {
-		c, err := parseCheckpointAny([]byte(h.Note), vkeys)
+		c, err := parseSpans([]byte(h.Note), spans, parseCheckpoint)
 		if err != nil {
-			return &TamperError{Path: ledgerName, Index: -1, Got: vkeys[0], Reason: "the checkpoint in " + h.Source + " is not signed with this ledger's key: " + err.Error()}
+			return &TamperError{Path: ledgerName, Index: -1, Got: spans[0].vkey, Reason: "the checkpoint in " + h.Source + " is not signed with this ledger's key: " + err.Error()}
 		}
 		if err := v.known.add(c, h.Source); err != nil {
 			return err
 		}
 	}
+	for _, r := range v.rotations {
+		c, err := parseCheckpoint([]byte(r.note), r.vkey)
+		if err == nil {
+			err = v.known.add(c, rotationsName)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	var err error
-	if v.history, v.tornHistory, v.noHistory, err = historyOf(v.fsys, v.dir, vkeys); err != nil {
+	if v.history, v.tornHistory, v.noHistory, err = historyOf(v.fsys, v.dir, spans); err != nil {
 		return err
 	}
 	for _, c := range v.history {

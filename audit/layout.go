@@ -115,6 +115,9 @@ func readCheckpoint(fsys durable.FS, dir, vkey string) (Checkpoint, error) {
 	}
 	c, err := parseOwnCheckpoint(b, vkey)
 	if err != nil {
+		if c, ok := midRotation(fsys, dir, b, vkey); ok {
+			return c, nil
+		}
 		return Checkpoint{}, &TamperError{Path: checkpointName, Index: -1, Reason: err.Error(), Want: "signature by " + vkey}
 	}
 	return c, nil
@@ -151,9 +154,9 @@ func listDir(fsys durable.FS, dir string, m *manifest) (listing, error) {
 	}
 	for _, e := range top {
 		switch name := e.Name(); name {
-		case ledgerName, checkpointName, historyName, manifestName, ringName, lockName:
+		case ledgerName, checkpointName, historyName, manifestName, ringName, rotationsName, lockName:
 			l.names = append(l.names, name)
-		case ledgerName + tmpExt, checkpointName + tmpExt, manifestName + tmpExt, ringName + tmpExt:
+		case ledgerName + tmpExt, checkpointName + tmpExt, manifestName + tmpExt, ringName + tmpExt, rotationsName + tmpExt:
 			l.leftover = append(l.leftover, name)
 		case segDir:
 			if err := l.segments(fsys, dir, m); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"strings"
 
@@ -34,12 +35,12 @@ func remembered(fsys durable.FS, dir, keyDir string) (c Checkpoint, ok bool, err
 	if err != nil {
 		return c, false, err
 	}
-	vkeys, err := knownKeys(fsys, keyPath(dir, keyDir))
+	spans, err := knownKeys(fsys, keyPath(dir, keyDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, false, nil // no key to have signed with: of a ledger that is gone
 	}
 	if err == nil {
-		c, err = parseCheckpointAny(b, vkeys)
+		c, err = parseSpans(b, spans, parseOwnCheckpoint)
 	}
 	if err != nil {
 		return c, false, &TamperError{Path: name, Index: -1, Reason: "the memory of what was signed is damaged: " + err.Error()}
@@ -48,20 +49,22 @@ func remembered(fsys durable.FS, dir, keyDir string) (c Checkpoint, ok bool, err
 }
 
 // knownKeys are the public keys of the key files at name.
-func knownKeys(fsys durable.FS, name string) ([]string, error) {
+func knownKeys(fsys durable.FS, name string) ([]keySpan, error) {
 	s, err := loadSigner(fsys, name)
 	if err != nil {
 		return nil, err
 	}
-	vkeys := []string{s.vkey}
-	old, err := loadSigner(fsys, name+oldKeyExt)
-	switch {
-	case err == nil:
-		vkeys = append(vkeys, old.vkey)
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
+	spans := []keySpan{{s.vkey, math.MaxInt64}}
+	for _, ext := range []string{oldKeyExt, nextKeyExt} {
+		other, err := loadSigner(fsys, name+ext)
+		switch {
+		case err == nil:
+			spans = append(spans, keySpan{other.vkey, math.MaxInt64})
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
 	}
-	return vkeys, nil
+	return spans, nil
 }
 
 // oldKeyExt is appended to the name of a key that was replaced.

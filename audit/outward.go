@@ -53,7 +53,11 @@ func openOutward(l *Ledger, memory Checkpoint, crashed bool) (*outward, error) {
 	if err := l.checkFork(memory); err != nil {
 		return nil, err
 	}
-	h, err := openHistory(l.cfg.fsys, l.store.dir, l.store.vkeys(), crashed)
+	spans, err := l.store.spans()
+	if err != nil {
+		return nil, err
+	}
+	h, err := openHistory(l.cfg.fsys, l.store.dir, spans, crashed)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +171,7 @@ func (o *outward) witness(ctx context.Context) {
 	note, err := o.l.cfg.Witness.Cosign(ctx, c, func(from int64) ([][32]byte, error) { return o.l.Consistency(from, c.Size) })
 	if note != "" && note != c.Note {
 		// What was had is kept even when it is too little.
-		if _, bad := parseCheckpointAny([]byte(note), o.l.store.vkeys()); bad == nil {
+		if _, bad := parseCheckpoint([]byte(note), o.l.store.vkey); bad == nil {
 			_ = o.record(note, true) // counted
 		}
 	}

@@ -221,7 +221,7 @@ func TestOutward(t *testing.T) {
 	if got := a.sizes[len(a.sizes)-1]; got != 6 {
 		t.Errorf("closing anchored %d entries, want 6", got)
 	}
-	history, torn, absent, err := historyOf(fsys, "/l/audit", []string{l.VerifierKey()})
+	history, torn, absent, err := historyOf(fsys, "/l/audit", []keySpan{{l.VerifierKey(), 1 << 60}})
 	if err != nil || torn || absent {
 		t.Fatalf("history: %v, torn %t, absent %t", err, torn, absent)
 	}
