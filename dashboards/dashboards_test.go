@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"testing/fstest"
 
@@ -72,6 +74,30 @@ func TestFiles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRunbooksOfPanels: the pages that panels link to are there.
+func TestRunbooksOfPanels(t *testing.T) {
+	names, err := fs.Glob(dashboards.Files, "grafana/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, name := range names {
+		b, err := fs.ReadFile(dashboards.Files, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`docs/runbooks/[A-Za-z-]+\.md`).FindAllString(string(b), -1) {
+			seen++
+			if _, err := os.Stat(filepath.Join("..", filepath.FromSlash(m))); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if seen < 30 {
+		t.Errorf("%d links to runbooks", seen)
 	}
 }
 

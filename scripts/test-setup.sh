@@ -12,6 +12,8 @@ has() { command -v "$1" >/dev/null 2>&1; }
 missing=()
 has chromium || has chromium-browser || has google-chrome || missing+=(chromium)
 has promtool && has prometheus || missing+=(prometheus)
+has amtool && { has prometheus-alertmanager || has alertmanager; } || missing+=(prometheus-alertmanager)
+has curl || missing+=(curl) # the runbooks' commands
 has node && has npm || missing+=(nodejs npm)
 has javac && has mvn || missing+=(default-jdk-headless maven) # OpenSearch, as a peer of log shipping
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || has initdb || missing+=(postgresql) # the ledger's backend
@@ -24,7 +26,7 @@ if ((${#missing[@]})); then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     # The package starts a server of its own, which no test wants.
     if [[ " ${missing[*]} " == *" prometheus "* ]] && has systemctl; then
-      systemctl disable --now prometheus prometheus-node-exporter >/dev/null 2>&1 || true
+      systemctl disable --now prometheus prometheus-node-exporter prometheus-alertmanager >/dev/null 2>&1 || true
     fi
     if [[ " ${missing[*]} " == *" postgresql "* ]]; then # tests start clusters of their own
       if has systemctl; then systemctl disable --now postgresql >/dev/null 2>&1 || true; fi
@@ -36,6 +38,7 @@ if ((${#missing[@]})); then
       case $p in
         chromium) brew install --quiet --cask chromium ;;
         nodejs) brew install --quiet node ;;
+        prometheus-alertmanager) brew install --quiet alertmanager ;;
         npm | libc6-dev) ;;
         default-jdk-headless) brew install --quiet openjdk ;;
         *) brew install --quiet "$p" ;;

@@ -182,7 +182,7 @@ func health() dashboard {
 	d.add(graph("Failed exports", "ops", "Attempts to send that failed.", "KaizenExportFailing", limits{}, q{rate("job, signal, reason", "kaizen_telemetry_export_failures_total", "") + " > 0", "{{job}} {{signal}} {{reason}}"}))
 	d.add(graph("Answer time of the API (p95)", "s", "By path.", "", over(1), q{quantile(0.95, "endpoint", "kaizen_server_query_duration_seconds", ""), "{{endpoint}}"}))
 	d.add(graph("Size of the stores", "bytes", "Estimated in memory, exact on disk.", "KaizenDiskFilling", limits{}, q{"sum by (signal, place) (kaizen_server_store_bytes)", "{{signal}} {{place}}"}))
-	d.add(graph("Since the ledger was last found intact", "s", "The server checks it every five minutes, and all of it once a day.", "KaizenAuditVerificationOverdue", over(1800),
+	d.add(graph("Since the ledger was last found intact", "s", "The server checks it every five minutes, and all of it once a day.", "KaizenAuditVerificationOverdue", over(900),
 		q{`time() - max(kaizen_audit_last_check_timestamp_seconds{result="intact"})`, "since"}))
 	d.add(graph("Series in the metric store", "short", "Those written to in the last hours.", "", limits{}, q{"max(prometheus_tsdb_head_series{job=~\"kaizen.*\"})", "series"}))
 	return d

@@ -76,9 +76,8 @@ func (d *dashboard) add(p panel) {
 
 // limits are a panel's thresholds: the colour below lo, from lo, and from hi.
 type limits struct {
-	lo, hi  float64
-	lowBad  bool
-	display string // thresholdsStyle of graphs
+	lo, hi float64
+	lowBad bool
 }
 
 func (l limits) thresholds() thresholds {

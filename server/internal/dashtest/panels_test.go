@@ -66,9 +66,8 @@ func TestPanels(t *testing.T) {
 	}
 	w := startWorkload(t, srv)
 	w.round() // from here on every series is there
-	before := w.now()
 	settle(t, w, systems, 0)
-	before = w.now()
+	before := w.now()
 	from := time.Now().Truncate(time.Millisecond)
 
 	tick := time.NewTicker(2500 * time.Millisecond)

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +49,9 @@ func startServer(t *testing.T) *server.Server {
 func program(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
+	if plain, debian := strings.CutPrefix(name, "prometheus-"); err != nil && debian {
+		path, err = exec.LookPath(plain) // as others than Debian call it
+	}
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("%s is not here: scripts/test-setup.sh installs it", name)
@@ -165,7 +169,7 @@ scrape_configs:
 	}
 	addr := freeAddr(t)
 	run(t, "http://"+addr+"/-/ready", prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+addr, "--enable-feature=exemplar-storage")
+		"--web.listen-address="+addr, "--enable-feature=exemplar-storage", "--rules.alert.resend-delay=1s")
 	return "http://" + addr
 }
 
