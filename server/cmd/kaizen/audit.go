@@ -26,7 +26,8 @@ Reading and checking need no server: --data names a data directory or a
 ledger's own directory, also one that a server or an agent is writing to.`,
 		newAuditVerify(), newAuditQuery(), newAuditProve(), newAuditCheck(), newAuditTail(),
 		newAuditErase(), newAuditHold(), newAuditRelease(), newAuditHolds(),
-		newAuditConsistency(), newAuditTiles(), newAuditCompare(), newAuditAcceptRestore())
+		newAuditConsistency(), newAuditTiles(), newAuditCompare(), newAuditAcceptRestore(),
+		newAuditRotateKey())
 }
 
 // ledger is what the subcommands read: a directory, or a server's API.
