@@ -320,11 +320,11 @@ func TestAppendRefusesWhatIsTheLedgers(t *testing.T) {
 
 // TestAppendable agrees with the ledger that encrypts the most.
 func TestAppendable(t *testing.T) {
-	l := mustOpen(t, "/l/audit", Config{UsersAreSubjects: true, fsys: freshFS(t)})
+	l := mustOpen(t, "/l/audit", subjectConfig(freshFS(t)))
 	e := numbered(0)
 	e.UserID = strings.Repeat("u", MaxNameBytes)
 	largest := 0
-	for n := 45_000; n < 49_000; n += 41 {
+	for n := 45_000; n < 49_000; n += 211 {
 		e.Details = map[string]any{"x": strings.Repeat("x", n)}
 		if Appendable(e) != nil {
 			continue
@@ -697,9 +697,10 @@ func TestKeyEpochs(t *testing.T) {
 // TestManySubjects goes beyond the number of expanded keys that are kept.
 func TestManySubjects(t *testing.T) {
 	fsys := freshFS(t)
-	cfg := Config{fsys: fsys}
+	cfg := tiny(fsys)
 	l := mustOpen(t, "/l/audit", cfg)
-	names := make([]string, maxCiphers+300)
+	l.vault.most = 64
+	names := make([]string, 900)
 	for i := range names {
 		names[i] = fmt.Sprintf("person-%d", i)
 	}
@@ -715,7 +716,7 @@ func TestManySubjects(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if k := l.vault.ciphers.Load(); k > maxCiphers {
+	if k := l.vault.ciphers.Load(); k > 64 {
 		t.Errorf("%d expanded keys are kept", k)
 	}
 	mustAppend(t, l, about(0, names[0]), about(1, names[len(names)-1]))

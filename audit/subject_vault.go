@@ -64,6 +64,7 @@ type vault struct {
 
 	failure atomic.Pointer[error]
 	ciphers atomic.Int64
+	most    int64 // expanded keys that are kept: maxCiphers
 
 	mu      sync.RWMutex // guards what follows
 	byName  map[string]*subject
@@ -98,7 +99,7 @@ type dataKey struct {
 func newVault(fsys durable.FS, keyName, origin string, cfg Config) *vault {
 	v := &vault{
 		fsys: fsys, dir: filepath.Dir(keyName), stem: strings.TrimSuffix(filepath.Base(keyName), ".key"),
-		log: cfg.Logger, origin: origin, users: cfg.UsersAreSubjects, clear: map[string]bool{},
+		log: cfg.Logger, origin: origin, users: cfg.UsersAreSubjects, clear: map[string]bool{}, most: maxCiphers,
 	}
 	for _, name := range cfg.ClearDetails {
 		v.clear[name] = name != sealedKey
@@ -163,7 +164,7 @@ func (d *dataKey) cipher(v *vault) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.ciphers.Add(1) > maxCiphers {
+	if v.ciphers.Add(1) > v.most {
 		v.dropCiphers()
 	}
 	d.aead.Store(&a)
