@@ -181,8 +181,11 @@ func (f *folds) flush(closed bool) {
 	}
 }
 
-// end ends the operation as its last attempt ended it, when that did.
+// end ends the operation as its last attempt ended it, when that did. It may run
+// on a goroutine of a timer, where a panic of a user's log sink would end the
+// program: it is contained, as llmhttp contains it on the caller's goroutine.
 func (h *heldCall) end() {
+	defer func() { _ = recover() }()
 	if h.attempt > 0 {
 		h.w.attempt(h.ctx, h)
 	}
