@@ -81,6 +81,8 @@ type Config struct {
 
 	// AuditDir keeps the audit ledger in a directory of this process: durable
 	// without a network. If empty, entries go to Server.
+	// What entries say about their user is encrypted under keys in "keys" beside
+	// it, and can be forgotten: see [audit.Ledger.Erase].
 	AuditDir string
 	// DurableAudit makes an operation wait until its audit entry is durable.
 	// Without it entries are queued and are durable some milliseconds later.
