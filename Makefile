@@ -52,9 +52,11 @@ FUZZTIME ?= 30s
 fuzz: ## run every fuzz test for FUZZTIME each
 	@scripts/fuzz.sh $(FUZZTIME)
 
-CRASH_ROUNDS ?= 2000
+# Rounds of killing a process, and simulated power losses: make test does 200 and 150.
+CRASH_ROUNDS ?= 10000
+POWER_ROUNDS ?= 100000
 crash: ## the long form of the crash and power-loss tests
-	@KAIZEN_CRASH_ROUNDS=$(CRASH_ROUNDS) KAIZEN_POWER_ROUNDS=$(CRASH_ROUNDS) KAIZEN_FAULT_SEEDS=2 go test -count=1 -timeout 8h -run 'Crash|PowerLoss|Fault|Kill' ./audit/... ./server/...
+	@KAIZEN_CRASH_ROUNDS=$(CRASH_ROUNDS) KAIZEN_POWER_ROUNDS=$(POWER_ROUNDS) KAIZEN_FAULT_SEEDS=4 go test -count=1 -timeout 12h -run 'Crash|PowerLoss|Fault|Kill' ./audit/... ./server/...
 
 lint: ## formatting, vet, staticcheck, tidiness
 	@scripts/lint.sh

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // has it: index, id, leaf hash.
 func crashChild(dir string) error {
 	cfg := small()
-	cfg.publishEvery = 3 * time.Millisecond
+	cfg.publishEvery, cfg.sealing = 3*time.Millisecond, true
 	l, err := Open(dir, cfg)
 	if err != nil {
 		return err
@@ -64,12 +64,12 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir() + "/audit"
 	acked := map[int64]string{} // index to id and hash
 	rnd := rand.New(rand.NewPCG(11, 12))
-	for round := range rounds(t, "KAIZEN_CRASH_ROUNDS", 20) {
-		runAndKill(t, dir, 1+rnd.IntN(400), acked)
+	for round := range rounds(t, "KAIZEN_CRASH_ROUNDS", 200) {
+		runAndKill(t, dir, 1+rnd.IntN(80), acked)
 		if _, err := Verify(t.Context(), dir, VerifyConfig{}); err != nil {
 			t.Fatalf("round %d: Verify after the kill: %v", round, err)
 		}
-		if round%3 > 0 {
+		if round%10 > 0 {
 			continue // the next child recovers it
 		}
 		l := mustOpen(t, dir, small())
