@@ -230,10 +230,12 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 // e.Time are empty, they are filled in.
 //
 // Errors are an [*EntryError] for an entry that cannot be recorded;
-// [ErrClosed]; [ErrFailed]; the cause of ctx if it ended while the queue was
-// full, in which case nothing was written; and [ErrUnconfirmed] if ctx ended,
-// or the disk failed, while the entry was being written. Ctx bounds the
-// waiting alone: an entry that was queued is written even when ctx has ended.
+// [ErrClosed]; [ErrFailed]; [ErrNoSpace]; the cause of ctx if it ended while
+// the queue was full, in which case nothing was written; and [ErrUnconfirmed]
+// if ctx ended, or the disk failed, while the entry was being written. Ctx
+// bounds the waiting for others alone: an entry that was queued is written even
+// when ctx has ended, and a call that finds nobody writing writes itself and
+// returns when the disk has answered.
 func (l *Ledger) Append(ctx context.Context, e Entry) (Receipt, error) {
 	one := [1]Entry{e}
 	entries, err := l.vault.admit(one[:])
@@ -323,10 +325,12 @@ func (l *Ledger) lead() {
 	l.queue.pass()
 }
 
-// AppendAsync queues e and returns. It promises no more than that the entry
-// will be written in the order of the calls while the process lives; it is
+// AppendAsync is the relaxed acknowledgement: it checks, encodes and queues e,
+// and returns. It promises no more than that the entry will be written in the
+// order of the calls while the process lives and the disk has room: a crash
+// loses what is queued, at most the two groups of the queue. The entry is
 // durable once a later [Ledger.Flush] or [Ledger.Close] has returned nil.
-// Entries that are lost because the disk failed are counted in
+// Entries that are lost because the disk failed or was full are counted in
 // [Stats].AsyncFailed. Errors are those of [Ledger.Append], and [ErrFull] if
 // the queue has no room: the entry is then not recorded.
 func (l *Ledger) AppendAsync(e Entry) error {
