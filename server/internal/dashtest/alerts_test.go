@@ -31,11 +31,20 @@ func must(t *testing.T, stdin []byte, name string, args ...string) {
 	}
 }
 
+// configs are Prometheus's configurations in deploy/prometheus.
+var configs = []string{"prometheus.yml", "local.yml"}
+
 // rulesDir is a Prometheus configuration as it ships, with the rules beside it.
 func rulesDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	copyFile(t, filepath.Join(root, "deploy", "prometheus", "prometheus.yml"), filepath.Join(dir, "prometheus.yml"))
+	key := filepath.Join(dir, "key") // promtool looks for it
+	if err := os.WriteFile(key, []byte("a key of a test"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range configs {
+		copyFile(t, filepath.Join(root, "deploy", "prometheus", name), filepath.Join(dir, name), "/run/secrets/api_key", key)
+	}
 	names, err := fs.Glob(dashboards.Files, "rules/*.yml")
 	if err != nil || len(names) == 0 {
 		t.Fatalf("rules: %v, %v", names, err)
@@ -49,12 +58,13 @@ func rulesDir(t *testing.T) string {
 	return dir
 }
 
-func copyFile(t *testing.T, from, to string) {
+func copyFile(t *testing.T, from, to string, replace ...string) {
 	t.Helper()
 	b, err := os.ReadFile(from)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b = []byte(strings.NewReplacer(replace...).Replace(string(b)))
 	if err := os.WriteFile(to, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +72,7 @@ func copyFile(t *testing.T, from, to string) {
 
 // TestTools: Prometheus's and Alertmanager's own checks pass without a warning.
 func TestTools(t *testing.T) {
+	t.Parallel()
 	dir := rulesDir(t)
 	t.Run("rules", func(t *testing.T) {
 		must(t, nil, "promtool", "check", "rules", filepath.Join(dir, "rules", "kaizen.yml"))
@@ -69,7 +80,9 @@ func TestTools(t *testing.T) {
 	t.Run("unit tests", func(t *testing.T) {
 		must(t, nil, "promtool", "test", "rules", filepath.Join(root, "dashboards", "rules", "tests", "kaizen_test.yml"))
 	})
-	t.Run("config", func(t *testing.T) { must(t, nil, "promtool", "check", "config", filepath.Join(dir, "prometheus.yml")) })
+	for _, name := range configs {
+		t.Run("config "+name, func(t *testing.T) { must(t, nil, "promtool", "check", "config", filepath.Join(dir, name)) })
+	}
 	t.Run("alertmanager", func(t *testing.T) {
 		must(t, nil, "amtool", "check-config", filepath.Join(root, "deploy", "prometheus", "alertmanager.yml"))
 	})
@@ -140,6 +153,7 @@ var quickly = strings.NewReplacer("group_wait: 30s", "group_wait: 0s", "group_in
 // TestAlertsEndToEnd: agents fail; Prometheus notices, Alertmanager tells a
 // webhook of ours; they stop failing, and it tells that too.
 func TestAlertsEndToEnd(t *testing.T) {
+	t.Parallel()
 	alertmanager := program(t, "prometheus-alertmanager")
 	srv := startServer(t)
 	hears := make(chan told, 1000)

@@ -58,6 +58,7 @@ func within(lo, hi float64, keys ...string) expected {
 
 // TestPanels: every query of the 45 panels answers its title, on both systems.
 func TestPanels(t *testing.T) {
+	t.Parallel()
 	srv := startServer(t)
 	debian := startPrometheus(t, srv, "")
 	systems := []system{
