@@ -3,6 +3,7 @@ package audit
 import (
 	"hash/maphash"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/oklog/ulid/v2"
 )
@@ -165,7 +166,89 @@ func (t *idTable) grow(x *index) {
 
 // header reads the fields of a stored line that the index needs, and skips the
 // rest. The line is one that was signed, so it is in canonical form.
-func header(line []byte) (e Entry, err error) {
+func header(line []byte) (Entry, error) {
+	if e, ok := quickHeader(line); ok {
+		return e, e.check()
+	}
+	return slowHeader(line)
+}
+
+// quickHeader is slowHeader for lines whose fields have no escapes: with one
+// allocation, of which all fields are parts.
+func quickHeader(line []byte) (e Entry, ok bool) {
+	text := string(line)
+	for at := 1; at < len(text); {
+		if text[at] != '"' {
+			return e, false
+		}
+		n := strings.IndexByte(text[at+1:], '"')
+		if n < 0 || at+n+3 >= len(text) {
+			return e, false
+		}
+		name := text[at+1 : at+1+n]
+		at += n + 3 // both quotes and the colon
+		if text[at] != '"' {
+			if name != "details" && name != "metadata" {
+				return e, false
+			}
+			p := parser{in: line, at: at}
+			p.skip()
+			at = p.at + 1
+			continue
+		}
+		if n = strings.IndexByte(text[at+1:], '"'); n < 0 {
+			return e, false
+		}
+		v := text[at+1 : at+1+n]
+		if strings.IndexByte(v, '\\') >= 0 || !utf8.ValidString(v) {
+			return e, false
+		}
+		at += n + 3 // both quotes and the comma, or the brace at the end
+		if !e.setText(name, v) {
+			return e, false
+		}
+	}
+	return e, true
+}
+
+// setText is set for fields of text.
+func (e *Entry) setText(name, v string) (ok bool) {
+	switch name {
+	case "id":
+		e.ID = v
+	case "time":
+		e.Time, ok = parseTime(v)
+		return ok
+	case "agent_id":
+		e.AgentID = v
+	case "action":
+		e.Action = v
+	case "result":
+		e.Result = Result(v)
+	case "user_id":
+		e.UserID = v
+	case "subject":
+		e.Subject = v
+	case "session_id":
+		e.SessionID = v
+	case "run_id":
+		e.RunID = v
+	case "trace_id":
+		e.TraceID = v
+	case "span_id":
+		e.SpanID = v
+	case "parent":
+		e.Parent = v
+	case "severity":
+		e.Severity = v
+	default:
+		return false
+	}
+	return true
+}
+
+// slowHeader is header for any line.
+func slowHeader(line []byte) (e Entry, err error) {
 	p := parser{in: line, at: 1}
 	for p.at < len(line) {
 		name, err := p.str()

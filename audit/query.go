@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"math/bits"
 	"runtime"
 	"slices"
 	"sync"
@@ -252,13 +253,42 @@ func (r *rawScan) group(g, from, to int) (hits hitSet, some bool, err error) {
 	if r.timed && (b.maxTime < r.since || b.minTime > r.until) {
 		return hits, false, nil
 	}
-	for i := from; i < to; i++ {
-		if r.matches(b, i) {
-			hits.set(i)
-			some = true
+	hits = between(from, to)
+	// One column at first, in a loop that does nothing else.
+	switch {
+	case r.trace != 0:
+		keep(&hits, &b.trace, r.trace)
+	case r.run != 0:
+		keep(&hits, &b.run, r.run)
+	case r.session != 0:
+		keep(&hits, &b.session, r.session)
+	case r.agent != 0:
+		keep(&hits, &b.agent, r.agent)
+	case r.user != 0:
+		keep(&hits, &b.user, r.user)
+	}
+	for w, word := range hits {
+		for ; word != 0; word &= word - 1 {
+			if i := w*64 + bits.TrailingZeros64(word); !r.matches(b, i) {
+				hits[w] &^= 1 << (i % 64)
+			}
 		}
+		some = some || hits[w] != 0
 	}
 	return hits, some, nil
+}
+
+// keep leaves those hits whose value is want.
+func keep[V uint32 | uint64](hits *hitSet, column *[groupLen]V, want V) {
+	for w := range hits {
+		var word uint64
+		for i, v := range column[64*w : 64*w+64] {
+			if v == want {
+				word |= 1 << i
+			}
+		}
+		hits[w] &= word
+	}
 }
 
 func (r *rawScan) matches(b *block, at int) bool {
