@@ -41,12 +41,30 @@ func entryPoints(t *testing.T, dir string) []string {
 			if !ok || !fn.Name.IsExported() || ast.IsGenerated(file) {
 				continue
 			}
+			if takesTest(fn) {
+				continue // an Example has no *testing.T to give
+			}
 			if fn.Recv == nil || isObserver(fn.Recv) {
 				names = append(names, fn.Name.Name)
 			}
 		}
 	}
 	return names
+}
+
+func takesTest(fn *ast.FuncDecl) bool {
+	for _, p := range fn.Type.Params.List {
+		typ := p.Type
+		if star, ok := typ.(*ast.StarExpr); ok {
+			typ = star.X
+		}
+		if sel, ok := typ.(*ast.SelectorExpr); ok {
+			if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "testing" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func isObserver(recv *ast.FieldList) bool {
