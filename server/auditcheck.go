@@ -32,7 +32,7 @@ const (
 // all of it, in between the proofs of the newest entries and of older ones taken
 // at random. It belongs to one goroutine.
 type auditChecker struct {
-	ledger  *audit.Ledger
+	ledger  audit.Backend
 	dir     string
 	metrics *metrics.Metrics
 	logger  *slog.Logger
@@ -111,13 +111,24 @@ func tampered(err error) bool {
 // checkAll verifies every entry, and that the ledger goes on from where the last
 // full check left it.
 func (c *auditChecker) checkAll(ctx context.Context) error {
-	report, err := audit.Verify(ctx, c.dir, audit.VerifyConfig{Key: c.ledger.VerifierKey(), Checkpoint: c.held})
+	report, err := c.verify(ctx, audit.VerifyConfig{Key: c.ledger.VerifierKey(), Checkpoint: c.held})
 	if err != nil {
 		return err
 	}
 	c.held = []byte(report.Checkpoint.Note)
 	c.checked = report.Checkpoint.Size
 	return nil
+}
+
+// verify has a ledger in files checked by its directory, and any other check
+// itself.
+func (c *auditChecker) verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Report, error) {
+	if v, ok := c.ledger.(interface {
+		Verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Report, error)
+	}); ok {
+		return v.Verify(ctx, cfg)
+	}
+	return audit.Verify(ctx, c.dir, cfg)
 }
 
 // checkSome verifies the proofs of the newest entries and of some older ones.

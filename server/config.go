@@ -50,6 +50,9 @@ type Config struct {
 	// TLSCert and TLSKey name PEM files; with both set every port speaks TLS.
 	TLSCert, TLSKey string
 
+	// Audit says where the audit ledger is. If zero, in DataDir.
+	Audit AuditConfig
+
 	// MetricsRetention is how long metrics are kept. If zero, 30 days.
 	MetricsRetention time.Duration
 
@@ -123,6 +126,9 @@ func (cfg Config) settle() (settled, error) {
 		}
 	}
 	if err := cfg.checkNumbers(); err != nil {
+		return settled{}, err
+	}
+	if err := cfg.Audit.check(); err != nil {
 		return settled{}, err
 	}
 	if cfg.TLSCert == "" && cfg.TLSKey == "" {

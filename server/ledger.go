@@ -7,13 +7,14 @@ import (
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/metrics"
+	"github.com/kaizen-go/kaizen/server/internal/api"
 	"github.com/kaizen-go/kaizen/server/internal/logship"
 )
 
 // watchedLedger is the ledger as the API sees it: what others append is
 // counted, and a ledger that has failed shows in /readyz.
 type watchedLedger struct {
-	*audit.Ledger
+	serverLedger
 	metrics *metrics.Metrics
 	users   *activeUsers
 	failed  *failure
@@ -22,7 +23,7 @@ type watchedLedger struct {
 
 func (w watchedLedger) AppendBatch(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
 	begun := time.Now()
-	receipts, err := w.Ledger.AppendBatch(ctx, entries)
+	receipts, err := w.serverLedger.AppendBatch(ctx, entries)
 	if err != nil {
 		w.watch(err)
 		return receipts, err
@@ -54,6 +55,28 @@ func (w watchedLedger) watch(err error) {
 	if errors.Is(err, audit.ErrFailed) {
 		w.failed.note(err)
 	}
+}
+
+// watchedFiles is a watchedLedger with what only the ledger in files can do:
+// erasure and legal hold.
+type watchedFiles struct {
+	watchedLedger
+	governor
+}
+
+// governor is what the API needs to forget and to hold.
+type governor interface {
+	Erase(ctx context.Context, x audit.Erasure) (audit.ErasureReceipt, error)
+	Hold(ctx context.Context, h audit.Hold) (audit.Hold, audit.Receipt, error)
+	Release(ctx context.Context, x audit.Release) (audit.Receipt, error)
+}
+
+// apiLedger is w as the API gets it.
+func apiLedger(w watchedLedger) api.Ledger {
+	if g, ok := w.serverLedger.(governor); ok {
+		return watchedFiles{w, g}
+	}
+	return w
 }
 
 // readLedger is a ledger that is only read.

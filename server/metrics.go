@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/metrics"
 	"github.com/kaizen-go/kaizen/server/internal/derive"
 )
@@ -42,7 +41,7 @@ func (s *Server) registerMetrics(ctx context.Context) (*metrics.Metrics, error) 
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	for signal, size := range map[string]func() int64{
-		"audit":   func() int64 { return p.ledger.Stats().Bytes },
+		"audit":   func() int64 { return ledgerStats(p.ledger).Bytes },
 		"samples": p.metrics.SizeBytes,
 	} {
 		if err := p.registry.Register(storeBytes(signal, size)); err != nil {
@@ -62,11 +61,11 @@ func storeBytes(signal string, size func() int64) prometheus.Collector {
 }
 
 // watchLedger sets the gauges of the ledger. An empty one has no oldest entry.
-func watchLedger(m *metrics.Metrics, l *audit.Ledger) {
-	m.GaugeFunc(metrics.AuditLedgerEntries, func() float64 { return float64(l.Stats().Entries) })
-	m.GaugeFunc(metrics.AuditLedgerBytes, func() float64 { return float64(l.Stats().Bytes) })
+func watchLedger(m *metrics.Metrics, l serverLedger) {
+	m.GaugeFunc(metrics.AuditLedgerEntries, func() float64 { return float64(l.Size()) })
+	m.GaugeFunc(metrics.AuditLedgerBytes, func() float64 { return float64(ledgerStats(l).Bytes) })
 	m.GaugeFunc(metrics.AuditOldestEntry, func() float64 {
-		oldest := l.Stats().Oldest
+		oldest := ledgerStats(l).Oldest
 		if oldest.IsZero() {
 			return math.NaN()
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/audit/shard"
 	"github.com/kaizen-go/kaizen/price"
 	"github.com/kaizen-go/kaizen/server/internal/api"
 	"github.com/kaizen-go/kaizen/server/internal/derive"
@@ -39,7 +39,8 @@ type parts struct {
 	// cannot hold twice.
 	registry, derived *prometheus.Registry
 
-	ledger  *audit.Ledger
+	ledger  serverLedger
+	shards  http.Handler // records the checkpoints of other ledgers
 	metrics *prom.DB
 	store   *store.Store
 	deriver *derive.Deriver
@@ -75,12 +76,17 @@ func (s *Server) openParts(ctx context.Context) error {
 		Logger:       s.logger,
 	})
 	p.jaeger = jaeger.New(jaegerSource{p.store}, jaeger.Config{Logger: s.logger})
-	p.log = tlog.New(tlog.Config{Ledger: p.ledger, Private: s.guard.Keyed(), Logger: s.logger})
+	p.log = tlog.New(tlog.Config{Ledger: p.ledger, Witnessed: witnessed(p.ledger), Private: s.guard.Keyed(), Logger: s.logger})
 	p.loki = loki.New(loki.Config{Ledger: p.ledger, Logs: query.New(p.store, p.ledger), Logger: s.logger})
+	recorder, err := shard.NewRecorder(ctx, p.ledger)
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	p.shards = shard.Handler(recorder, p.ledger)
 	p.ui = ui.Handler()
 	p.api = api.New(api.Config{
 		Store:      p.store,
-		Ledger:     watchedLedger{p.ledger, m, p.users, &p.ledgerFailed, p.ship},
+		Ledger:     apiLedger(watchedLedger{p.ledger, m, p.users, &p.ledgerFailed, p.ship}),
 		Registerer: p.registry,
 		Logger:     s.logger,
 	})
@@ -97,14 +103,7 @@ func (s *Server) openParts(ctx context.Context) error {
 // openStores opens the ledger first, so that it is closed last.
 func (s *Server) openStores() (err error) {
 	p, dir := &s.parts, s.cfg.DataDir
-	p.ledger, err = audit.Open(filepath.Join(dir, ledgerFolder), audit.Config{
-		KeyDir: filepath.Join(dir, keysFolder),
-		Logger: s.logger,
-		// Whoever an agent works for can be forgotten.
-		UsersAreSubjects: true,
-		ClearDetails:     audit.TechnicalDetails(),
-	})
-	if err != nil {
+	if p.ledger, err = s.openLedger(); err != nil {
 		return fmt.Errorf("server: open ledger: %w", err)
 	}
 	s.stops.addClose("ledger", p.ledger.Close)

@@ -14,6 +14,7 @@ func (s *Server) uiRoutes() http.Handler {
 	public := func(pattern string, h http.Handler) { mux.Handle(pattern, s.guard.WrapPublic(h)) }
 
 	guarded("/api/", s.parts.api)
+	guarded("POST /api/audit/checkpoints", s.parts.shards)
 	guarded("/log/", http.StripPrefix("/log/", s.parts.log))
 	guarded("/prometheus/", s.parts.metrics.Handler())
 	guarded("/jaeger/", s.parts.jaeger)

@@ -26,7 +26,7 @@ type activeUsers struct {
 }
 
 // newActiveUsers begins with what the ledger has of the last hour.
-func newActiveUsers(ctx context.Context, l *audit.Ledger) (*activeUsers, error) {
+func newActiveUsers(ctx context.Context, l serverLedger) (*activeUsers, error) {
 	u := &activeUsers{last: map[string]time.Time{}}
 	for e, err := range l.Query(ctx, audit.Query{Since: time.Now().Add(-userWindow)}) {
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kaizen-go/kaizen/server"
+	"github.com/kaizen-go/kaizen/server/backend/s3"
 )
 
 // envPrefix starts the variables that set what a flag would: KAIZEN_OTLP_GRPC
@@ -42,6 +43,15 @@ type settings struct {
 	ShipPassword     string        `koanf:"ship-logs-password-file"`
 	ShipKey          string        `koanf:"ship-logs-key-file"`
 	ShipCA           string        `koanf:"ship-logs-ca"`
+	AuditBackend     string        `koanf:"audit-backend"`
+	AuditDSNFile     string        `koanf:"audit-dsn-file"`
+	AuditSchema      string        `koanf:"audit-schema"`
+	AuditEndpoint    string        `koanf:"audit-s3-endpoint"`
+	AuditPlaintext   bool          `koanf:"audit-s3-plaintext"`
+	AuditRegion      string        `koanf:"audit-s3-region"`
+	AuditBucket      string        `koanf:"audit-s3-bucket"`
+	AuditPrefix      string        `koanf:"audit-s3-prefix"`
+	AuditRetain      time.Duration `koanf:"audit-s3-retain"`
 	ShutdownTimeout  time.Duration `koanf:"shutdown-timeout"`
 	LogLevel         string        `koanf:"log-level"`
 	LogFormat        string        `koanf:"log-format"`
@@ -66,6 +76,15 @@ func addServerFlags(f *pflag.FlagSet) {
 	f.String("ship-logs-password-file", "", "file with the user's password")
 	f.String("ship-logs-key-file", "", "file with an API key for it, instead of user and password")
 	f.String("ship-logs-ca", "", "PEM file of the authorities that it is trusted by")
+	f.String("audit-backend", server.AuditFiles, "where the audit ledger is: files, postgres or s3")
+	f.String("audit-dsn-file", "", "file with the DSN of PostgreSQL, readable by its owner only (or the DSN itself in KAIZEN_AUDIT_DSN)")
+	f.String("audit-schema", "", "schema of the ledger's tables (default kaizen)")
+	f.String("audit-s3-endpoint", "", "host or host:port of the object store; credentials come from AWS_* variables or files")
+	f.Bool("audit-s3-plaintext", false, "connect to it without TLS")
+	f.String("audit-s3-region", "", "its region (default us-east-1)")
+	f.String("audit-s3-bucket", "", "its bucket")
+	f.String("audit-s3-prefix", "", "what the names of the ledger's objects begin with")
+	f.Duration("audit-s3-retain", 0, "how long new objects are locked against removal")
 	f.Duration("shutdown-timeout", 20*time.Second, "how long a stop waits for running requests")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "text", "text or json, on standard error")
@@ -151,8 +170,25 @@ func (s settings) config(version string, logger *slog.Logger) server.Config {
 		Version:              version,
 		Logger:               logger,
 	}
+	cfg.Audit = s.audit()
 	if key := os.Getenv("KAIZEN_API_KEY"); key != "" {
 		cfg.APIKeys = []string{key}
 	}
 	return cfg
+}
+
+// audit is where the ledger is kept. A DSN can hold a password, so it has no
+// flag: it is in a file or in KAIZEN_AUDIT_DSN.
+func (s settings) audit() server.AuditConfig {
+	c := server.AuditConfig{
+		Backend: s.AuditBackend, DSNFile: s.AuditDSNFile, Schema: s.AuditSchema,
+		S3: s3.Config{
+			Endpoint: s.AuditEndpoint, Plaintext: s.AuditPlaintext, Region: s.AuditRegion,
+			Bucket: s.AuditBucket, Prefix: s.AuditPrefix, Retain: s.AuditRetain,
+		},
+	}
+	if c.Backend == server.AuditPostgres && c.DSNFile == "" {
+		c.DSN = os.Getenv("KAIZEN_AUDIT_DSN")
+	}
+	return c
 }
