@@ -237,6 +237,32 @@ func TestDiskFullResumes(t *testing.T) {
 	}
 }
 
+// TestReadOnly makes the file system read-only under an open ledger, and under
+// one that is being opened: the errors name the cause, nothing is damaged, and
+// all goes on once it is writable.
+func TestReadOnly(t *testing.T) {
+	fsys := freshFS(t)
+	l := mustOpen(t, "/l/audit", tiny(fsys))
+	acked := appendN(t, l, 0, 10)
+	if err := l.Flush(t.Context()); err != nil { // the last line is in its segment
+		t.Fatal(err)
+	}
+	fsys.setReadOnly(true)
+	if _, err := l.Append(t.Context(), numbered(10)); !errors.Is(err, syscall.EROFS) || !errors.Is(err, ErrFailed) && !errors.Is(err, ErrNoSpace) {
+		t.Errorf("Append = %v, want EROFS and ErrFailed or ErrNoSpace", err)
+	}
+	checkReceipts(t, l, acked)
+	if err := l.Close(); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("Close = %v, want EROFS", err)
+	}
+	if _, err := Open("/l/audit", tiny(fsys)); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("Open = %v, want EROFS", err)
+	}
+	fsys.setReadOnly(false)
+	checkSurvivor(t, fsys.clone(), acked)
+	checkSurvivor(t, fsys.crash(crashLoses, nil), acked)
+}
+
 // TestFailedLedgerRefuses looks at the errors after a failed sync.
 func TestFailedLedgerRefuses(t *testing.T) {
 	t.Run("direct", func(t *testing.T) { testFailedLedgerRefuses(t, false) })

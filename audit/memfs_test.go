@@ -32,6 +32,8 @@ type memFS struct {
 	limit  int64 // bytes in all files; 0 for no limit
 	// indirect refuses durable.DirectFlag, as some file systems do.
 	indirect bool
+	// readOnly refuses every change, as after a remount.
+	readOnly bool
 }
 
 type memDir struct {
@@ -100,6 +102,9 @@ func newMemDir() *memDir { return &memDir{names: map[string]any{}, synced: map[s
 func (m *memFS) fault() (err error, effect bool) {
 	if m.dead {
 		return errInjected, false
+	}
+	if m.readOnly {
+		return syscall.EROFS, false
 	}
 	m.ops++
 	if m.ops != m.failAt {
@@ -348,6 +353,13 @@ func (h *memHandle) WriteAt(p []byte, off int64) (int, error) {
 		h.f.flush() // nothing else of a file that is written so is dirty
 	}
 	return len(p), err
+}
+
+// setReadOnly makes the file system read-only, or writable again.
+func (m *memFS) setReadOnly(v bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.readOnly = v
 }
 
 // leave makes the disk so large that so many bytes are free.
