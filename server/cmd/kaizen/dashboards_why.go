@@ -69,6 +69,9 @@ func promised() map[string]bool {
 	return out
 }
 
+// nothingHappened is said when all series are there.
+const nothingHappened = "the series are there and the result is empty: nothing happened in the window, or no value passes the query's own condition"
+
 // why finds the first selector of a query that has no series, and the reason.
 // fault means that it never will.
 func (c *dashCheck) why(expr string) (why string, fault bool, err error) {
@@ -87,7 +90,9 @@ func (c *dashCheck) why(expr string) (why string, fault bool, err error) {
 			return "", false, err
 		case all > 0:
 			return fmt.Sprintf("no series of %s has the labels %s yet", s.metric, s.labels), false, nil
-		case known[s.metric] || strings.HasPrefix(s.metric, "kaizen:"):
+		case strings.HasPrefix(s.metric, "kaizen:"):
+			return fmt.Sprintf("%s is recorded by a rule, and no rules are evaluated here yet", s.metric), false, nil
+		case known[s.metric]:
 			return fmt.Sprintf("%s has no series yet: nothing of that kind has happened, or its producer does not run or is not scraped", s.metric), false, nil
 		}
 		return fmt.Sprintf("the metric %s is unknown: nothing produces it", s.metric), true, nil
@@ -104,5 +109,5 @@ func (c *dashCheck) why(expr string) (why string, fault bool, err error) {
 			return fmt.Sprintf("the window %s is too short: no series of %s has two samples in it", s.window, s.metric), false, nil
 		}
 	}
-	return "the series are there and the result is empty: nothing happened in the window, or no value passes the query's own condition", false, nil
+	return nothingHappened, false, nil
 }
