@@ -27,7 +27,7 @@ ledger's own directory, also one that a server or an agent is writing to.`,
 		newAuditVerify(), newAuditQuery(), newAuditProve(), newAuditCheck(), newAuditTail(),
 		newAuditErase(), newAuditHold(), newAuditRelease(), newAuditHolds(),
 		newAuditConsistency(), newAuditTiles(), newAuditCompare(), newAuditAcceptRestore(),
-		newAuditRotateKey())
+		newAuditRotateKey(), newAuditCopy(), newAuditMove())
 }
 
 // ledger is what the subcommands read: a directory, or a server's API.

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/server/backend/postgres"
+	"github.com/kaizen-go/kaizen/server/backend/s3"
+)
+
+// ledgerPlaces describes the places that copy and move take.
+const ledgerPlaces = `A place is a directory, postgres or postgres:SCHEMA (connected by KAIZEN_AUDIT_DSN), or
+s3://ENDPOINT/BUCKET/PREFIX (s3+http:// without TLS; credentials from AWS_ variables or files).
+--key names the ledger's signing key, which both places use.`
+
+func newAuditCopy() *cobra.Command {
+	return auditTransfer("copy", "Copy the ledger to another place, with its indexes and proofs",
+		`copy brings every entry to another place, line by line, under the same key: indexes,
+proofs and checkpoints stay valid there. Nobody may append meanwhile. What an
+interrupted copy has brought over is compared, not written again. Afterwards only
+one of the two may be appended to.
+
+`+ledgerPlaces, false)
+}
+
+func newAuditMove() *cobra.Command {
+	return auditTransfer("move", "Copy the ledger, and put the old one out of use",
+		`move is copy, after which the source, which must be a directory, gets another name
+(.moved and the time), so that nobody goes on writing to it. It can be read and
+verified there.
+
+`+ledgerPlaces, true)
+}
+
+func auditTransfer(name, short, long string, move bool) *cobra.Command {
+	var from, to, key string
+	cmd := &cobra.Command{
+		Use: name, Short: short, Long: long,
+		Example: "  kaizen audit " + name + " --from kaizen-data/audit --to postgres --key kaizen-data/keys/audit.key",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if from == "" || to == "" || key == "" {
+				return usage(errors.New("--from, --to and --key must be given"), "")
+			}
+			return transfer(cmd.Context(), cmd.ErrOrStderr(), from, to, key, move)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&from, "from", "", "where the ledger is")
+	f.StringVar(&to, "to", "", "where it goes")
+	f.StringVar(&key, "key", "", "the ledger's signing key, a file")
+	return cmd
+}
+
+// transfer copies, checks, and for a move renames the source.
+func transfer(ctx context.Context, out io.Writer, from, to, key string, move bool) (err error) {
+	if move && !isDir(from) {
+		return usage(fmt.Errorf("cannot move from %s: only a directory can be put out of use", from), "copy it, and revoke the writers' rights")
+	}
+	if _, err := os.Stat(key); err != nil {
+		return environment(fmt.Errorf("signing key: %w", err), "")
+	}
+	src, err := openPlace(ctx, from, key)
+	if err != nil {
+		return environment(err, "")
+	}
+	dst, err := openPlace(ctx, to, key)
+	if err != nil {
+		return environment(errors.Join(err, src.Close()), "")
+	}
+	err = audit.Copy(ctx, dst, src, progressTo(out))
+	size := src.Size()
+	if err = errors.Join(err, dst.Close(), src.Close()); err != nil {
+		return failed(err)
+	}
+	fmt.Fprintf(out, "\r%d entries of %s are at %s\n", size, src.Origin(), to)
+	if !move {
+		return nil
+	}
+	old := filepath.Clean(from) + ".moved-" + time.Now().UTC().Format("20060102T150405Z")
+	if err := os.Rename(from, old); err != nil {
+		return environment(err, "")
+	}
+	fmt.Fprintf(out, "the old ledger is now %s\n", old)
+	return nil
+}
+
+func isDir(place string) bool {
+	return place != "postgres" && !strings.HasPrefix(place, "postgres:") && !strings.HasPrefix(place, "s3://") && !strings.HasPrefix(place, "s3+http://")
+}
+
+// progressTo writes the share that is done, on one line.
+func progressTo(out io.Writer) func(done, total int64) {
+	return func(done, total int64) {
+		if total > 0 {
+			fmt.Fprintf(out, "\r%d of %d entries (%d %%)", done, total, done*100/total)
+		}
+	}
+}
+
+// openPlace opens the ledger at a place for writing.
+func openPlace(ctx context.Context, place, key string) (audit.Backend, error) {
+	switch {
+	case place == "postgres" || strings.HasPrefix(place, "postgres:"):
+		_, schema, _ := strings.Cut(place, ":")
+		return postgres.Open(ctx, postgres.Config{DSN: os.Getenv("KAIZEN_AUDIT_DSN"), Schema: schema, KeyFile: key})
+	case strings.HasPrefix(place, "s3://"), strings.HasPrefix(place, "s3+http://"):
+		scheme, rest, _ := strings.Cut(place, "://")
+		parts := strings.SplitN(rest, "/", 3)
+		if len(parts) < 2 {
+			return nil, fmt.Errorf("%s names no bucket: want s3://ENDPOINT/BUCKET/PREFIX", place)
+		}
+		cfg := s3.Config{Endpoint: parts[0], Bucket: parts[1], Plaintext: scheme == "s3+http", KeyFile: key}
+		if len(parts) == 3 {
+			cfg.Prefix = parts[2]
+		}
+		return s3.Open(ctx, cfg)
+	}
+	return openFiles(place, key)
+}
+
+// openFiles opens a directory under the key, which is put where a ledger of that
+// name looks for it unless it is there already.
+func openFiles(dir, key string) (audit.Backend, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	keys := filepath.Join(filepath.Dir(dir), "keys")
+	at := filepath.Join(keys, filepath.Base(dir)+".key")
+	if _, err := os.Stat(at); errors.Is(err, os.ErrNotExist) {
+		b, err := os.ReadFile(key)
+		if err == nil {
+			err = os.MkdirAll(keys, 0o700)
+		}
+		if err == nil {
+			err = os.WriteFile(at, b, 0o600)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return audit.Open(dir, audit.Config{})
+}
