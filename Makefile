@@ -10,7 +10,7 @@ BIN := bin/kaizen
 # them 30 MB: docs/adr/0005-a-small-binary.md.
 BUILD := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '-s -w'
 
-.PHONY: all build demo test test-setup test-page bench bench-ab bench-memory bench-ledger fuzz crash lint tidy clean help
+.PHONY: all build demo test test-setup test-page bench bench-ab bench-memory bench-ledger bench-ledger-query fuzz crash lint tidy clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ bench-ab: ## model calls with and without full observation, in pairs; AB="-pairs
 
 bench-memory: ## the long form of the test of memory: 10 million observations, 1 million spans
 	@KAIZEN_MEMORY=full go test -count=1 -run MemoryIsFlat -v .
+
+bench-ledger-query: ## open, query, count, group, verify and seal; KAIZEN_BENCH_ENTRIES=1000000 for a million
+	@go test ./audit -run '^$$' -bench 'BenchmarkOpen$$|BenchmarkQueryStore|BenchmarkVerifyStore|BenchmarkSeal' -benchtime 5x
 
 BENCH_LEDGER ?=
 bench-ledger: ## the audit ledger beside other stores, in ratios; BENCH_LEDGER=-short for a quick look
