@@ -113,3 +113,21 @@ func TestLoadRefuses(t *testing.T) {
 		})
 	}
 }
+
+func TestLoadRulesRefuses(t *testing.T) {
+	for _, c := range []struct{ name, text string }{
+		{"no expression", "groups:\n- name: a\n  rules:\n  - alert: A\n    for: 1m\n"},
+		{"outside a rule", "expr: x\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := dashboards.LoadRules(fstest.MapFS{"rules/a.yml": {Data: []byte(c.text)}}); err == nil {
+				t.Error("LoadRules = nil error")
+			}
+		})
+	}
+	block := "groups:\n- rules:\n  - alert: A\n    expr: |\n      up\n      == 0\n    labels:\n      severity: page\n"
+	rules, err := dashboards.LoadRules(fstest.MapFS{"rules/a.yml": {Data: []byte(block)}})
+	if err != nil || len(rules) != 1 || rules[0].Expr != "up == 0" || rules[0].Severity != "page" {
+		t.Errorf("LoadRules = %+v, %v", rules, err)
+	}
+}
