@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +24,7 @@ type writer struct {
 	config *pgx.ConnConfig
 	conn   *pgx.Conn // nil when it must be made anew
 	until  time.Time // end of the partition that is being filled
-	buf    bytes.Buffer
+	buf    []byte    // of the last COPY
 }
 
 // attempt is what must be remembered from one try to the next.
@@ -270,7 +269,8 @@ func (w *writer) discard() {
 	if err := w.conn.Close(ctx); err != nil {
 		w.l.cfg.Logger.Debug("postgres: close a broken connection", "error", err)
 	}
-	w.conn, w.until = nil, time.Time{}
+	// The connection may still be sending the old buffer.
+	w.conn, w.until, w.buf = nil, time.Time{}, nil
 }
 
 func (w *writer) close() error {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -22,14 +23,13 @@ const pgEpoch = 946_684_800_000_000
 // copy sends the entries. The binary form is written by hand: it takes a third
 // of the time of encoding value by value.
 func (w *writer) copy(ctx context.Context, at time.Time, records []*group.Record) error {
-	w.buf.Reset()
-	b := append(w.buf.AvailableBuffer(), copyHeader...)
+	b := append(w.buf[:0], copyHeader...)
 	for _, r := range records {
 		b = appendRow(b, at, r)
 	}
 	b = binary.BigEndian.AppendUint16(b, 0xffff) // the end
-	w.buf.Write(b)
-	_, err := w.conn.PgConn().CopyFrom(ctx, &w.buf, w.l.sql.copyEntries)
+	w.buf = b
+	_, err := w.conn.PgConn().CopyFrom(ctx, bytes.NewReader(b), w.l.sql.copyEntries)
 	return err
 }
 

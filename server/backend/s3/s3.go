@@ -80,7 +80,7 @@ const packLen = 256
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Endpoint == "" || c.Bucket == "" {
-		return c, errors.New("Endpoint and Bucket must be set")
+		return c, errors.New("config: Endpoint and Bucket must be set")
 	}
 	if c.Region == "" {
 		c.Region = "us-east-1"
