@@ -74,8 +74,7 @@ func (v *vault) groupBy(ctx context.Context, s *store, q Query, by Field, top in
 
 // Group is [Ledger.Group], of the entries that the reader shows.
 func (r *Reader) Group(ctx context.Context, q Query, by Field, top int) ([]GroupCount, error) {
-	counts, err := r.store.groupBy(ctx, q, by)
-	return topCounts(counts, top), err
+	return r.vault.groupBy(ctx, r.store, q, by, top)
 }
 
 func (s *store) groupBy(ctx context.Context, q Query, by Field) (map[string]int64, error) {
