@@ -57,8 +57,11 @@ func (l *Ledger) Archive(ctx context.Context, target ArchiveTarget) (ArchiveRepo
 // archive copies what is missing; quiet says that nothing to copy is not worth
 // an entry.
 func (l *Ledger) archive(ctx context.Context, target ArchiveTarget, quiet bool) (ArchiveReport, error) {
-	l.packer.work.Lock()
-	defer l.packer.work.Unlock()
+	ctx, end, err := l.packer.begin(ctx)
+	if err != nil {
+		return ArchiveReport{}, err
+	}
+	defer end()
 	s := l.store
 	m := s.manifest()
 	report := ArchiveReport{Entries: m.end()}
@@ -78,7 +81,7 @@ func (l *Ledger) archive(ctx context.Context, target ArchiveTarget, quiet bool) 
 	if err := l.putHead(ctx, target, m); err != nil {
 		return report, err
 	}
-	_, err := l.appendSystem(ctx, Entry{Action: actionArchived, Details: map[string]any{
+	_, err = l.appendSystem(ctx, Entry{Action: actionArchived, Details: map[string]any{
 		"target": target.String(), "segments": report.Segments, "bytes": report.Bytes, "entries": report.Entries,
 	}})
 	return report, err
@@ -164,14 +167,22 @@ func (l *Ledger) putHead(ctx context.Context, target ArchiveTarget, m *manifest)
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct {
+	type file struct {
 		name string
 		data []byte
-	}{
+	}
+	var files []file
+	keys, err := durable.ReadFile(l.cfg.fsys, l.store.path(rotationsName), maxAnchorBytes)
+	if err == nil { // the key was changed: whoever has an older one can follow
+		files = append(files, file{rotationsName, keys})
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, f := range append(files, []file{
 		{ledgerName, ledgerJSON(formatVersion, l.signer.origin, l.signer.vkey)},
 		{manifestName, m.encode()},
 		{checkpointName, []byte(l.signer.checkpoint(m.end(), tree.Root()).Note)},
-	} {
+	}...) {
 		if err := target.Put(ctx, f.name, bytes.NewReader(f.data), int64(len(f.data)), sha256.Sum256(f.data)); err != nil {
 			return err
 		}

@@ -173,7 +173,7 @@ func (l *Ledger) coverage(ctx context.Context, j *erasure) error {
 func (v *vault) erase(s *subject, prepare func() (*erasure, error)) (*erasure, error) {
 	v.disk.Lock()
 	defer v.disk.Unlock()
-	if err := v.failed(); err != nil {
+	if err := v.ready(); err != nil {
 		return nil, err
 	}
 	v.forget(s)

@@ -60,12 +60,14 @@ func (k *known) reached(size int64, root func() merkle.Hash) error {
 	return nil
 }
 
-// beyond reports a checkpoint of more entries than there are.
-func (k *known) beyond(size int64) error {
-	if len(k.list) == 0 || k.list[len(k.list)-1].Size <= size {
+// beyond reports a checkpoint of more entries than there are. An archive ends
+// before the newest entries, and may have been made after the key was changed.
+func (k *known) beyond(size int64, archive bool) error {
+	list := slices.DeleteFunc(slices.Clone(k.list), func(c knownCheckpoint) bool { return archive && c.source == rotationsName })
+	if len(list) == 0 || list[len(list)-1].Size <= size {
 		return nil
 	}
-	c := k.list[len(k.list)-1]
+	c := list[len(list)-1]
 	return &TamperError{
 		Path: checkpointName, Index: size, Want: strconv.FormatInt(c.Size, 10) + " entries", Got: strconv.FormatInt(size, 10),
 		Reason: "rollback: ledger is older than a checkpoint of it that is known, in " + c.source,

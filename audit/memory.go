@@ -19,8 +19,11 @@ import (
 
 // memoryPath is where the memory of the ledger in dir lies.
 func memoryPath(dir, keyDir string) string {
-	return strings.TrimSuffix(keyPath(dir, keyDir), ".key") + ".last"
+	return strings.TrimSuffix(keyPath(dir, keyDir), ".key") + memoryExt
 }
+
+// memoryExt stands in the place of the key's ".key".
+const memoryExt = ".last"
 
 // actionRestored is the entry that records a deliberate restore.
 const actionRestored = "ledger.restored"

@@ -176,15 +176,26 @@ func (s *store) endOf(seg *segment) int64 {
 // unlessPruned is err, or nil if the segment was removed by retention while it
 // was read.
 func (s *store) unlessPruned(seg *segment, err error) error {
-	if err == nil || seg.rec == nil {
+	if err == nil || seg.rec == nil || !s.prunedNow(seg) {
 		return err
 	}
+	return nil
+}
+
+// prunedNow reports whether retention has removed a segment that was sealed
+// when somebody began to read it. A reader learns that from the manifest.
+func (s *store) prunedNow(seg *segment) bool {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if now := findSealed(s.sealed, seg.base); now != nil && now.rec.pruned() {
-		return nil
+	now := findSealed(s.sealed, seg.base)
+	s.mu.RUnlock()
+	if now != nil && now.rec.pruned() {
+		return true
 	}
-	return err
+	if s.write {
+		return false
+	}
+	m, _, err := readManifest(s.fsys, s.dir)
+	return err == nil && slices.ContainsFunc(m.records, func(r record) bool { return r.base == seg.base && r.pruned() })
 }
 
 // newScanner makes the scanner of a segment, nil if it cannot have a hit.

@@ -97,8 +97,11 @@ func (l *Ledger) Prune(ctx context.Context, o PruneOptions) (PruneReport, error)
 }
 
 func (l *Ledger) prune(ctx context.Context, o PruneOptions) (PruneReport, error) {
-	l.packer.work.Lock()
-	defer l.packer.work.Unlock()
+	ctx, end, err := l.packer.begin(ctx)
+	if err != nil {
+		return PruneReport{}, err
+	}
+	defer end()
 	l.holds.change.Lock() // nobody places a hold between our look and the removal
 	defer l.holds.change.Unlock()
 	if o.Retention == (Retention{}) {

@@ -179,8 +179,10 @@ func rotateKey(ctx context.Context, dir string, cfg Config) (previous, vkey stri
 	if err != nil {
 		return "", "", err
 	}
-	if head.Size != record.from {
-		return "", "", errors.New("somebody appended meanwhile: try again")
+	// Between Close and our lock another process may have had the ledger: it
+	// has appended, or dropped the key that keys.jsonl did not name yet.
+	if kept, err := loadSigner(cfg.fsys, keyPath(dir, cfg.KeyDir)+nextKeyExt); err != nil || kept.vkey != next.vkey || head.Size != record.from {
+		return "", "", errors.Join(errors.New("somebody opened the ledger meanwhile: try again"), err)
 	}
 	_, sig, _ := strings.Cut(next.checkpoint(head.Size, head.Root).Note, "\n\n")
 	record.note = head.Note + sig
@@ -259,6 +261,8 @@ func finishRotation(fsys durable.FS, dir, keyName string) error {
 	files := []file{
 		{filepath.Join(dir, ledgerName), ledgerJSON(formatVersion, next.origin, next.vkey)},
 		{filepath.Join(dir, checkpointName), []byte(next.checkpoint(c.Size, c.Root).Note)},
+		// So that it can be read without the old key, which may be deleted.
+		{strings.TrimSuffix(keyName, ".key") + memoryExt, []byte(next.checkpoint(c.Size, c.Root).Note)},
 	}
 	if !bytes.Equal(present, private) { // otherwise it was kept before
 		files = append(files, file{keyName + oldKeyExt, present}, file{keyName, private})

@@ -36,8 +36,9 @@ type packer struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	work sync.Mutex // one seal, archive or prune at a time; guards enc
-	enc  *zstd.Encoder
+	work   sync.Mutex // one seal, archive or prune at a time; guards what follows
+	enc    *zstd.Encoder
+	closed bool
 }
 
 // sealEvery is how often age is looked at.
@@ -58,10 +59,28 @@ func (s *packer) start() {
 	s.wake()
 }
 
-// stop ends the work, wherever it is, and waits.
+// stop ends the work, wherever it is and whoever asked for it, and waits: once
+// Close has returned nothing may touch the files. Work that comes later gets
+// [ErrClosed].
 func (s *packer) stop() {
 	s.cancel()
 	s.done.Wait()
+	s.work.Lock()
+	defer s.work.Unlock()
+	s.closed = true
+}
+
+// begin takes work, and returns what ends it. The context that it returns ends
+// with ctx, and with [ErrClosed] as its cause when the ledger is closed.
+func (s *packer) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+	s.work.Lock()
+	if s.closed {
+		s.work.Unlock()
+		return nil, nil, ErrClosed
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.ctx, func() { cancel(ErrClosed) })
+	return ctx, func() { stop(); cancel(nil); s.work.Unlock() }, nil
 }
 
 func (s *packer) wake() {
@@ -177,8 +196,11 @@ func (l *Ledger) rotate() error {
 // seal seals the segments that get no more entries, the oldest first. In the
 // background it gives way to appends.
 func (s *packer) seal(ctx context.Context, background bool) error {
-	s.work.Lock()
-	defer s.work.Unlock()
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if s.enc == nil {
 		enc, err := newFrameEncoder()
 		if err != nil {

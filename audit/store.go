@@ -300,7 +300,11 @@ func (s *store) rawLine(i int64) ([]byte, error) {
 		return nil, err
 	}
 	if seg.rec != nil {
-		return s.sealedLine(seg, v, i)
+		line, err := s.sealedLine(seg, v, i)
+		if isTamper(err) && s.prunedNow(seg) {
+			err = fmt.Errorf("%w: entry %d", ErrPruned, i)
+		}
+		return line, err
 	}
 	defer seg.release()
 	return s.openLine(seg, i)

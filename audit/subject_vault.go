@@ -60,6 +60,7 @@ type vault struct {
 	size   int64
 	frames uint64
 	open   bool   // the last record is not "end"
+	closed bool   // the files belong to whoever opens the ledger next
 	last   uint64 // the highest generation whose key was found without a file
 
 	failure atomic.Pointer[error]
@@ -210,7 +211,7 @@ func (v *vault) ensure(names []string, now time.Time) error {
 	v.mu.Unlock()
 	v.disk.Lock()
 	defer v.disk.Unlock()
-	if err := v.failed(); err != nil {
+	if err := v.ready(); err != nil {
 		return err
 	}
 	v.mu.Lock()
@@ -263,6 +264,14 @@ func (v *vault) add(d *dataKey) {
 	s := d.owner
 	s.keys = append(s.keys[:len(s.keys):len(s.keys)], d)
 	v.byName[s.name], v.byToken[s.token], v.byKey[d.id] = s, s, d
+}
+
+// ready is nil while the files may be changed. The caller holds disk.
+func (v *vault) ready() error {
+	if v.closed {
+		return ErrClosed
+	}
+	return v.failed()
 }
 
 // failed is nil while the files are in order.
@@ -461,6 +470,9 @@ func (v *vault) remember(s *subject) {
 func (v *vault) restate() error {
 	v.disk.Lock()
 	defer v.disk.Unlock()
+	if err := v.ready(); err != nil {
+		return err
+	}
 	v.mu.RLock()
 	records := v.records()
 	v.mu.RUnlock()
@@ -478,7 +490,7 @@ func (v *vault) unreceipted() []*erasure {
 func (v *vault) done(token string) error {
 	v.disk.Lock()
 	defer v.disk.Unlock()
-	if err := v.failed(); err != nil {
+	if err := v.ready(); err != nil {
 		return err
 	}
 	if err := v.append([]storeRecord{{Kind: "done", Token: token}}); err != nil {
@@ -516,6 +528,7 @@ func (v *vault) nameOf(token string) string {
 func (v *vault) close() error {
 	v.disk.Lock()
 	defer v.disk.Unlock()
+	v.closed = true
 	if v.file == nil {
 		return nil
 	}

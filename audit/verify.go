@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
@@ -84,7 +85,13 @@ func verify(ctx context.Context, fsys durable.FS, dir string, cfg VerifyConfig) 
 		if v.store != nil {
 			err = errors.Join(err, v.store.closeFiles())
 		}
-		if !isTamper(err) || v.signedChecked && !v.inTail || try == tries || !v.moved() {
+		again := isTamper(err) && try < tries
+		if v.signedChecked && !v.inTail {
+			again = again && v.prunedMeanwhile(err) // nothing else takes anything away
+		} else {
+			again = again && v.moved()
+		}
+		if !again {
 			return report, err
 		}
 	}
@@ -142,7 +149,7 @@ func (v *verifier) run(ctx context.Context) (Report, error) {
 	}
 	report.Unsigned = v.tree.Size() - v.checkpoint.Size
 	// By now all entries, in the ring too, are counted.
-	return report, errors.Join(v.known.beyond(v.tree.Size()), v.checkHistory(report.Clean))
+	return report, errors.Join(v.known.beyond(v.tree.Size(), len(v.files.bases) == 0), v.checkHistory(report.Clean))
 }
 
 // snapshot reads checkpoint, sizes, ring and sizes again, in this order: a
@@ -360,6 +367,18 @@ func (v *verifier) hashSizes() error {
 		}
 	}
 	return nil
+}
+
+// prunedMeanwhile reports whether what is missing is a file that retention has
+// removed since the snapshot.
+func (v *verifier) prunedMeanwhile(err error) bool {
+	var t *TamperError
+	if !errors.As(err, &t) {
+		return false
+	}
+	return slices.ContainsFunc(v.store.sealed, func(seg *segment) bool {
+		return (t.Path == seg.zstPath() || t.Path == seg.idxPath()) && !seg.rec.pruned() && v.store.prunedNow(seg)
+	})
 }
 
 // moved reports whether a ledger in use has written since the snapshot.
