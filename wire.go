@@ -29,14 +29,16 @@ type wire struct {
 	prices  *price.Book
 	content Content
 	self    selfTime
+	names   spanNames
 }
 
 // rule says what the events of one kind become. Each function may be nil.
 type rule struct {
-	// span names the span that starts with the operation.
-	span func(*wire, *hook.Event) genai.Operation
-	// result is what the span learns at the end.
-	result func(*wire, *hook.Event) []attribute.KeyValue
+	// span names the span that starts with the operation; its attributes are
+	// appended to those given.
+	span func(*wire, *hook.Event, []attribute.KeyValue) genai.Operation
+	// result appends what the span learns at the end.
+	result func(*wire, *hook.Event, []attribute.KeyValue) []attribute.KeyValue
 	// count adds the operation to the metric families.
 	count func(*wire, *hook.Event, metrics.Exemplar)
 	// level and message are of the log line that says that it ended well.
@@ -70,11 +72,10 @@ var rules = [...]rule{
 
 // Start implements [hook.Recorder]: the operation's span begins.
 func (w *wire) Start(ctx context.Context, e *hook.Event) context.Context {
-	t := w.self.now()
+	t := w.self.at(e.Time)
 	r := &rules[e.Kind()]
-	op := operation(w, r, e)
+	op := w.operation(r, e)
 	ctx, span := w.startSpan(ctx, e, op)
-	w.reuse(op.Attributes[:len(op.Attributes)+len(op.Details)])
 	t = w.self.add(signalTraces, t)
 	if e.Kind() == hook.KindRun {
 		w.metrics.Shift(metrics.AgentsActive, 1, e.Run.AgentName)
@@ -97,16 +98,18 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 		w.price(call, e)
 	}
 	out := w.outcome(e)
+	out.Room = w.room()
+	out.Attributes = out.Room.Attributes()
 	if r.result != nil {
-		out.Attributes = r.result(w, e)
+		out.Attributes = r.result(w, e, out.Attributes)
 	}
 	if e.Kind() == hook.KindModelCall && enriches(ctx) {
 		genai.Enrich(span, out)
 	} else {
 		genai.End(span, out)
 	}
-	w.reuse(out.Attributes)
-	out.Attributes = nil
+	w.reuse(out.Room, out.Attributes)
+	out.Room, out.Attributes = nil, nil
 	t = w.self.add(signalTraces, t)
 
 	if r.count != nil {
@@ -133,45 +136,60 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 
 // startSpan starts the span of an operation. A model call that has one already,
 // of the library that makes it, is given no second: that one learns what it lacks.
+// Samplers are shown what the operation is and whose; the other ids follow at
+// once where there is a record of them.
 func (w *wire) startSpan(ctx context.Context, e *hook.Event, op genai.Operation) (context.Context, trace.Span) {
-	if e.Kind() != hook.KindModelCall || !enriches(ctx) {
-		return w.tracer.Start(ctx, op)
+	if e.Kind() == hook.KindModelCall && enriches(ctx) {
+		span := trace.SpanFromContext(ctx)
+		kvs := appendIDs(op.Attributes, &e.Run)
+		genai.Enrich(span, genai.Outcome{Attributes: kvs})
+		w.reuse(op.Room, kvs)
+		return ctx, span
 	}
-	span := trace.SpanFromContext(ctx)
-	genai.Enrich(span, genai.Outcome{Attributes: append(op.Attributes, op.Details...)})
+	ctx, span := w.tracer.Start(ctx, op)
+	kvs := op.Attributes
+	if e.Kind() != hook.KindRun && span.IsRecording() {
+		kvs = appendIDs(kvs, &e.Run)
+		span.SetAttributes(kvs[len(op.Attributes):]...)
+	}
+	w.reuse(op.Room, kvs)
 	return ctx, span
 }
 
-// operation is what the span of e starts with. Samplers are shown what it is
-// and whose; the other ids follow at once, but for a run: that is announced with
-// all that is known of it.
-func operation(w *wire, r *rule, e *hook.Event) genai.Operation {
-	op := r.span(w, e)
-	op.Start = e.Start
-	kvs := append(op.Attributes, genai.Kind.String(spanKind(e.Kind())))
+// operation is what the span of e starts with. A run is announced with all that
+// is known of it.
+func (w *wire) operation(r *rule, e *hook.Event) genai.Operation {
+	room := w.room()
+	op := r.span(w, e, room.Attributes())
+	op.Room, op.Start = room, e.Start
+	op.Attributes = append(op.Attributes, genai.Kind.String(spanKind(e.Kind())))
 	if e.Run.AgentName != "" {
-		kvs = append(kvs, genai.AgentName.String(e.Run.AgentName))
-	}
-	shown := len(kvs)
-	for _, id := range [...]struct {
-		key   attribute.Key
-		value string
-	}{
-		{genai.AgentID, e.Run.AgentID},
-		{genai.RunID, e.Run.RunID},
-		{genai.ParentRunID, e.Run.ParentRunID},
-		{genai.ConversationID, e.Run.SessionID},
-		{genai.UserID, e.Run.UserID},
-	} {
-		if id.value != "" {
-			kvs = append(kvs, id.key.String(id.value))
-		}
+		op.Attributes = append(op.Attributes, genai.AgentName.String(e.Run.AgentName))
 	}
 	if e.Kind() == hook.KindRun {
-		shown = len(kvs)
+		op.Attributes = appendIDs(op.Attributes, &e.Run)
 	}
-	op.Attributes, op.Details = kvs[:shown], kvs[shown:]
 	return op
+}
+
+// appendIDs appends the ids of a run.
+func appendIDs(kvs []attribute.KeyValue, run *hook.Run) []attribute.KeyValue {
+	if run.AgentID != "" {
+		kvs = append(kvs, genai.AgentID.String(run.AgentID))
+	}
+	if run.RunID != "" {
+		kvs = append(kvs, genai.RunID.String(run.RunID))
+	}
+	if run.ParentRunID != "" {
+		kvs = append(kvs, genai.ParentRunID.String(run.ParentRunID))
+	}
+	if run.SessionID != "" {
+		kvs = append(kvs, genai.ConversationID.String(run.SessionID))
+	}
+	if run.UserID != "" {
+		kvs = append(kvs, genai.UserID.String(run.UserID))
+	}
+	return kvs
 }
 
 // outcome says how the operation ended, free of secrets.

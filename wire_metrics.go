@@ -144,6 +144,9 @@ type selfTime struct {
 // now is a time to measure from.
 func (st *selfTime) now() time.Duration { return time.Since(st.began) }
 
+// at is the time to measure from where the clock was read just now.
+func (st *selfTime) at(now time.Time) time.Duration { return now.Sub(st.began) }
+
 // add charges the time since t to s and returns the present.
 func (st *selfTime) add(s signal, t time.Duration) time.Duration {
 	now := st.now()

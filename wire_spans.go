@@ -14,23 +14,24 @@ import (
 // carries at its start and its end. Names and attributes are the GenAI
 // conventions'; ours begin with "kaizen.".
 
-// scratchPool has room for the attributes of spans, which OpenTelemetry's SDK
-// copies. The rules of the events that come most often take theirs from it.
-var scratchPool = sync.Pool{New: func() any { return new([scratchSize]attribute.KeyValue) }}
+// rooms are used for one span after the other.
+var rooms = sync.Pool{New: func() any { return new(genai.Room) }}
 
-const scratchSize = 32
-
-func scratch() []attribute.KeyValue {
-	return scratchPool.Get().(*[scratchSize]attribute.KeyValue)[:0]
+// room returns room for a start or an end; nil if the provider of spans might
+// keep what stands in it.
+func (w *wire) room() *genai.Room {
+	if !w.tracer.Copies() {
+		return nil
+	}
+	return rooms.Get().(*genai.Room)
 }
 
-// reuse puts room back, if it is of the pool and nobody else keeps it.
-func (w *wire) reuse(kvs []attribute.KeyValue) {
-	if cap(kvs) != scratchSize || !w.tracer.Copies() {
-		return
+// reuse puts room back in which kvs stand.
+func (w *wire) reuse(room *genai.Room, kvs []attribute.KeyValue) {
+	if room != nil {
+		room.Forget(kvs)
+		rooms.Put(room)
 	}
-	clear(kvs)
-	scratchPool.Put((*[scratchSize]attribute.KeyValue)(kvs[:scratchSize]))
 }
 
 // spanKind is the value of kaizen.kind, where memory and checkpoints are one each.
@@ -44,16 +45,16 @@ func spanKind(k hook.Kind) string {
 	return k.String()
 }
 
-func runSpan(w *wire, e *hook.Event) genai.Operation {
-	op := genai.Operation{Name: genai.SpanName(genai.InvokeAgent, e.Run.AgentName)}
-	op.Attributes = append(make([]attribute.KeyValue, 0, 12), genai.OperationName.String(genai.InvokeAgent))
+func runSpan(w *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
+	op := genai.Operation{Name: w.names.of(genai.InvokeAgent, e.Run.AgentName)}
+	op.Attributes = append(kvs, genai.OperationName.String(genai.InvokeAgent))
 	op.Attributes = w.addContent(op.Attributes, genai.Input, e.Payload.(*hook.RunInfo).Input)
 	return op
 }
 
-func runResult(w *wire, e *hook.Event) []attribute.KeyValue {
+func runResult(w *wire, e *hook.Event, kvs []attribute.KeyValue) []attribute.KeyValue {
 	p := e.Payload.(*hook.RunInfo)
-	kvs := []attribute.KeyValue{genai.Iterations.Int(p.Iterations)}
+	kvs = append(kvs, genai.Iterations.Int(p.Iterations))
 	if p.StopReason != "" {
 		kvs = append(kvs, genai.StopReason.String(p.StopReason))
 	}
@@ -63,26 +64,25 @@ func runResult(w *wire, e *hook.Event) []attribute.KeyValue {
 	return w.addContent(kvs, genai.Output, p.Output)
 }
 
-func iterationSpan(_ *wire, e *hook.Event) genai.Operation {
-	return genai.Operation{Name: "iteration", Attributes: []attribute.KeyValue{
-		genai.Iteration.Int(e.Payload.(*hook.Iteration).Number),
-	}}
+func iterationSpan(_ *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
+	return genai.Operation{Name: "iteration", Attributes: append(kvs,
+		genai.Iteration.Int(e.Payload.(*hook.Iteration).Number))}
 }
 
-func planSpan(_ *wire, e *hook.Event) genai.Operation {
+func planSpan(_ *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
 	return genai.Operation{
 		Name:       genai.SpanName(genai.PlanOp, e.Run.AgentName),
-		Attributes: []attribute.KeyValue{genai.OperationName.String(genai.PlanOp)},
+		Attributes: append(kvs, genai.OperationName.String(genai.PlanOp)),
 	}
 }
 
-func planResult(_ *wire, e *hook.Event) []attribute.KeyValue {
-	return []attribute.KeyValue{genai.PlanSteps.Int(e.Payload.(*hook.Plan).Steps)}
+func planResult(_ *wire, e *hook.Event, kvs []attribute.KeyValue) []attribute.KeyValue {
+	return append(kvs, genai.PlanSteps.Int(e.Payload.(*hook.Plan).Steps))
 }
 
-func modelSpan(_ *wire, e *hook.Event) genai.Operation {
+func modelSpan(w *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
 	p := e.Payload.(*hook.ModelCall)
-	kvs := append(scratch(),
+	kvs = append(kvs,
 		genai.OperationName.String(p.Operation),
 		genai.ProviderName.String(p.Provider),
 		genai.RequestModel.String(p.Model))
@@ -95,12 +95,11 @@ func modelSpan(_ *wire, e *hook.Event) genai.Operation {
 	if p.Temperature != nil {
 		kvs = append(kvs, genai.RequestTemp.Float64(*p.Temperature))
 	}
-	return genai.Operation{Name: genai.SpanName(p.Operation, p.Model), Kind: trace.SpanKindClient, Attributes: kvs}
+	return genai.Operation{Name: w.names.of(p.Operation, p.Model), Kind: trace.SpanKindClient, Attributes: kvs}
 }
 
-func modelResult(w *wire, e *hook.Event) []attribute.KeyValue {
+func modelResult(w *wire, e *hook.Event, kvs []attribute.KeyValue) []attribute.KeyValue {
 	p := e.Payload.(*hook.ModelCall)
-	kvs := scratch()
 	for _, s := range [...]struct {
 		key   attribute.Key
 		value string
@@ -130,8 +129,8 @@ func modelResult(w *wire, e *hook.Event) []attribute.KeyValue {
 	if p.Partial {
 		kvs = append(kvs, genai.Partial.Bool(true))
 	}
-	kvs = append(kvs, usageAttributes(p)...)
-	kvs = append(kvs, costAttributes(p, e.Status)...)
+	kvs = appendUsage(kvs, p)
+	kvs = appendCost(kvs, p, e.Status)
 	kvs = w.addContent(kvs, genai.SystemInstr, string(p.System))
 	kvs = w.addContent(kvs, genai.InputMessages, string(p.Input))
 	return w.addContent(kvs, genai.OutputMessages, string(p.Output))
@@ -157,37 +156,35 @@ func (w *wire) attempt(ctx context.Context, h *heldCall) {
 	span.AddEvent(genai.AttemptEvent, trace.WithTimestamp(h.at), trace.WithAttributes(kvs...))
 }
 
-// usageAttributes puts the disjoint buckets back together as the conventions
+// appendUsage puts the disjoint buckets back together as the conventions
 // count: input includes the cache, output includes reasoning.
-func usageAttributes(p *hook.ModelCall) []attribute.KeyValue {
+func appendUsage(kvs []attribute.KeyValue, p *hook.ModelCall) []attribute.KeyValue {
 	if !p.HasUsage {
-		return nil
+		return kvs
 	}
 	u := p.Usage
-	return []attribute.KeyValue{
-		genai.InputTokens.Int64(u.Input + u.CacheRead + u.CacheWrite),
-		genai.OutputTokens.Int64(u.Output + u.Reasoning),
+	return append(kvs,
+		genai.InputTokens.Int64(u.Input+u.CacheRead+u.CacheWrite),
+		genai.OutputTokens.Int64(u.Output+u.Reasoning),
 		genai.CacheReadTokens.Int64(u.CacheRead),
 		genai.CacheWriteTokens.Int64(u.CacheWrite),
-		genai.ReasoningTokens.Int64(u.Reasoning),
-	}
+		genai.ReasoningTokens.Int64(u.Reasoning))
 }
 
-func costAttributes(p *hook.ModelCall, status hook.Status) []attribute.KeyValue {
+func appendCost(kvs []attribute.KeyValue, p *hook.ModelCall, status hook.Status) []attribute.KeyValue {
 	if p.Priced {
-		return []attribute.KeyValue{
-			genai.CostNanoUSD.Int64(p.CostNanoUSD), genai.CostTable.String(p.PriceTable), genai.CostRule.String(p.PriceRule),
-		}
+		return append(kvs,
+			genai.CostNanoUSD.Int64(p.CostNanoUSD), genai.CostTable.String(p.PriceTable), genai.CostRule.String(p.PriceRule))
 	}
 	if unpriced(p, status) {
-		return []attribute.KeyValue{genai.CostUnpriced.Bool(true)}
+		return append(kvs, genai.CostUnpriced.Bool(true))
 	}
-	return nil
+	return kvs
 }
 
-func toolSpan(w *wire, e *hook.Event) genai.Operation {
+func toolSpan(w *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
 	p := e.Payload.(*hook.Tool)
-	kvs := append(scratch(), genai.OperationName.String(genai.ExecuteTool), genai.ToolName.String(p.Name))
+	kvs = append(kvs, genai.OperationName.String(genai.ExecuteTool), genai.ToolName.String(p.Name))
 	if p.CallID != "" {
 		kvs = append(kvs, genai.ToolCallID.String(p.CallID))
 	}
@@ -198,45 +195,44 @@ func toolSpan(w *wire, e *hook.Event) genai.Operation {
 		kvs = append(kvs, genai.ToolType.String(p.Type))
 	}
 	kvs = w.addContent(kvs, genai.ToolArguments, p.Arguments)
-	return genai.Operation{Name: genai.SpanName(genai.ExecuteTool, p.Name), Attributes: kvs}
+	return genai.Operation{Name: w.names.of(genai.ExecuteTool, p.Name), Attributes: kvs}
 }
 
-func toolResult(w *wire, e *hook.Event) []attribute.KeyValue {
-	return w.addContent(nil, genai.ToolResult, e.Payload.(*hook.Tool).Result)
+func toolResult(w *wire, e *hook.Event, kvs []attribute.KeyValue) []attribute.KeyValue {
+	return w.addContent(kvs, genai.ToolResult, e.Payload.(*hook.Tool).Result)
 }
 
-func memoryLoadSpan(_ *wire, e *hook.Event) genai.Operation {
-	return memorySpan(genai.SearchMemory, "load", e.Payload.(*hook.MemoryLoad).Store)
+func memoryLoadSpan(_ *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
+	return memorySpan(kvs, genai.SearchMemory, "load", e.Payload.(*hook.MemoryLoad).Store)
 }
 
-func memorySaveSpan(_ *wire, e *hook.Event) genai.Operation {
+func memorySaveSpan(_ *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
 	p := e.Payload.(*hook.MemorySave)
-	op := memorySpan(genai.UpdateMemory, "save", p.Store)
+	op := memorySpan(kvs, genai.UpdateMemory, "save", p.Store)
 	op.Attributes = append(op.Attributes, genai.MemoryRecords.Int(p.Records))
 	return op
 }
 
-func memorySpan(operation, action, store string) genai.Operation {
-	return genai.Operation{Name: operation, Kind: trace.SpanKindClient, Attributes: []attribute.KeyValue{
-		genai.OperationName.String(operation), genai.MemoryStoreID.String(store), genai.Action.String(action),
-	}}
+func memorySpan(kvs []attribute.KeyValue, operation, action, store string) genai.Operation {
+	return genai.Operation{Name: operation, Kind: trace.SpanKindClient, Attributes: append(kvs,
+		genai.OperationName.String(operation), genai.MemoryStoreID.String(store), genai.Action.String(action))}
 }
 
-func memoryLoadResult(_ *wire, e *hook.Event) []attribute.KeyValue {
-	return []attribute.KeyValue{genai.MemoryRecords.Int(e.Payload.(*hook.MemoryLoad).Records)}
+func memoryLoadResult(_ *wire, e *hook.Event, kvs []attribute.KeyValue) []attribute.KeyValue {
+	return append(kvs, genai.MemoryRecords.Int(e.Payload.(*hook.MemoryLoad).Records))
 }
 
-func checkpointSaveSpan(*wire, *hook.Event) genai.Operation {
-	return genai.Operation{Name: "checkpoint save", Attributes: []attribute.KeyValue{genai.Action.String("save")}}
+func checkpointSaveSpan(_ *wire, _ *hook.Event, kvs []attribute.KeyValue) genai.Operation {
+	return genai.Operation{Name: "checkpoint save", Attributes: append(kvs, genai.Action.String("save"))}
 }
 
-func checkpointLoadSpan(*wire, *hook.Event) genai.Operation {
-	return genai.Operation{Name: "checkpoint load", Attributes: []attribute.KeyValue{genai.Action.String("load")}}
+func checkpointLoadSpan(_ *wire, _ *hook.Event, kvs []attribute.KeyValue) genai.Operation {
+	return genai.Operation{Name: "checkpoint load", Attributes: append(kvs, genai.Action.String("load"))}
 }
 
-func checkpointResult(_ *wire, e *hook.Event) []attribute.KeyValue {
+func checkpointResult(_ *wire, e *hook.Event, kvs []attribute.KeyValue) []attribute.KeyValue {
 	id, step, size := checkpoint(e)
-	return []attribute.KeyValue{genai.CheckpointID.String(id), genai.Step.Int(step), genai.SizeBytes.Int64(size)}
+	return append(kvs, genai.CheckpointID.String(id), genai.Step.Int(step), genai.SizeBytes.Int64(size))
 }
 
 func checkpoint(e *hook.Event) (id string, step int, size int64) {
@@ -247,48 +243,43 @@ func checkpoint(e *hook.Event) (id string, step int, size int64) {
 	return p.CheckpointID, p.Step, p.SizeBytes
 }
 
-func permissionSpan(_ *wire, e *hook.Event) genai.Operation {
+func permissionSpan(_ *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
 	p := e.Payload.(*hook.Permission)
-	return genai.Operation{Name: "permission check", Attributes: []attribute.KeyValue{genai.Action.String(p.Action)}}
+	return genai.Operation{Name: "permission check", Attributes: append(kvs, genai.Action.String(p.Action))}
 }
 
-func permissionResult(w *wire, e *hook.Event) []attribute.KeyValue {
+func permissionResult(w *wire, e *hook.Event, kvs []attribute.KeyValue) []attribute.KeyValue {
 	p := e.Payload.(*hook.Permission)
-	return []attribute.KeyValue{
-		genai.Decision.String(p.Decision), genai.DecidedBy.String(p.By), genai.Reason.String(w.redact.String(p.Reason)),
-	}
+	return append(kvs,
+		genai.Decision.String(p.Decision), genai.DecidedBy.String(p.By), genai.Reason.String(w.redact.String(p.Reason)))
 }
 
-func interruptSpan(w *wire, e *hook.Event) genai.Operation {
+func interruptSpan(w *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
 	p := e.Payload.(*hook.Interrupt)
-	return genai.Operation{Name: "interrupt", Attributes: []attribute.KeyValue{
-		genai.Mode.String(p.Mode), genai.Source.String(p.Source), genai.Reason.String(w.redact.String(p.Reason)),
-	}}
+	return genai.Operation{Name: "interrupt", Attributes: append(kvs,
+		genai.Mode.String(p.Mode), genai.Source.String(p.Source), genai.Reason.String(w.redact.String(p.Reason)))}
 }
 
-func specialistSpan(_ *wire, e *hook.Event) genai.Operation {
+func specialistSpan(_ *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
 	p := e.Payload.(*hook.Specialist)
-	return genai.Operation{Name: genai.SpanName("specialist", p.Agent), Attributes: []attribute.KeyValue{
-		genai.To.String(p.Agent), genai.Pattern.String(p.Pattern),
-	}}
+	return genai.Operation{Name: genai.SpanName("specialist", p.Agent), Attributes: append(kvs,
+		genai.To.String(p.Agent), genai.Pattern.String(p.Pattern))}
 }
 
-func handoffSpan(w *wire, e *hook.Event) genai.Operation {
+func handoffSpan(w *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
 	p := e.Payload.(*hook.Handoff)
-	return genai.Operation{Name: genai.SpanName("handoff", p.To), Attributes: []attribute.KeyValue{
-		genai.From.String(p.From), genai.To.String(p.To), genai.Reason.String(w.redact.String(p.Reason)),
-	}}
+	return genai.Operation{Name: genai.SpanName("handoff", p.To), Attributes: append(kvs,
+		genai.From.String(p.From), genai.To.String(p.To), genai.Reason.String(w.redact.String(p.Reason)))}
 }
 
-func errorSpan(_ *wire, e *hook.Event) genai.Operation {
-	return genai.Operation{Name: genai.SpanName("error", e.Payload.(*hook.ErrorInfo).Where)}
+func errorSpan(_ *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
+	return genai.Operation{Name: genai.SpanName("error", e.Payload.(*hook.ErrorInfo).Where), Attributes: kvs}
 }
 
-func guardSpan(w *wire, e *hook.Event) genai.Operation {
+func guardSpan(w *wire, e *hook.Event, kvs []attribute.KeyValue) genai.Operation {
 	p := e.Payload.(*hook.Guard)
-	return genai.Operation{Name: genai.SpanName("guard", p.Guard), Attributes: []attribute.KeyValue{
-		genai.GuardName.String(p.Guard), genai.Action.String(p.Action), genai.Reason.String(w.redact.String(p.Reason)),
-	}}
+	return genai.Operation{Name: genai.SpanName("guard", p.Guard), Attributes: append(kvs,
+		genai.GuardName.String(p.Guard), genai.Action.String(p.Action), genai.Reason.String(w.redact.String(p.Reason)))}
 }
 
 // addContent adds what people and models said, as far as that may be recorded.

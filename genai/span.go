@@ -50,6 +50,8 @@ type Operation struct {
 	Details []attribute.KeyValue
 	// Links name spans of other traces; see [NewLink] and [trace.LinkFromContext].
 	Links []trace.Link
+	// Room, if not nil, is used for the start and free again when it returns.
+	Room *Room
 	// Root starts a trace of its own, also when the context has a span. With a
 	// link to that span it is a linked root: work that one trace set off and
 	// that another tells, such as a job that outlives its request.
@@ -65,14 +67,65 @@ func SpanName(operation, target string) string {
 	return operation + " " + target
 }
 
-// optionPool has room for the options of a start: the SDK reads them and keeps none.
-var optionPool = sync.Pool{New: func() any { return new([5]trace.SpanStartOption) }}
+// Room is what starting or ending a span needs room for: its attributes and
+// options. It can be used for one span after the other, never for two at once,
+// and only where [Tracer.Copies] is true. A nil Room is valid and has no room.
+type Room struct {
+	attributes [roomSize]attribute.KeyValue
+	with       [roomSize + 1]trace.SpanStartOption // the first n attributes, once asked for
+	start      [5]trace.SpanStartOption
+	end        [1]trace.SpanEndOption
+}
+
+const roomSize = 32
+
+// Attributes returns no attributes, with room for 32.
+func (r *Room) Attributes() []attribute.KeyValue {
+	if r == nil {
+		return nil
+	}
+	return r.attributes[:0]
+}
+
+// Forget lets go of kvs, if they stand in r, but for the first few: those are
+// written over by whatever comes next.
+func (r *Room) Forget(kvs []attribute.KeyValue) {
+	const few = 8
+	if r.holds(kvs) && len(kvs) > few {
+		clear(kvs[few:])
+	}
+}
+
+func (r *Room) holds(kvs []attribute.KeyValue) bool {
+	return r != nil && len(kvs) > 0 && &kvs[0] == &r.attributes[0]
+}
+
+// options returns room for options, with the one of kvs.
+func (r *Room) options(kvs []attribute.KeyValue) []trace.SpanStartOption {
+	if r == nil {
+		return []trace.SpanStartOption{trace.WithAttributes(kvs...)}
+	}
+	if !r.holds(kvs) {
+		return append(r.start[:0], trace.WithAttributes(kvs...))
+	}
+	n := len(kvs)
+	if r.with[n] == nil {
+		r.with[n] = trace.WithAttributes(r.attributes[:n]...)
+	}
+	return append(r.start[:0], r.with[n])
+}
+
+// rooms are for those who bring none.
+var rooms = sync.Pool{New: func() any { return new(Room) }}
 
 // Start starts the span of an operation, a child of the span in ctx. It is the
 // one place where a Kaizen event becomes a span.
 func (t Tracer) Start(ctx context.Context, op Operation) (context.Context, trace.Span) {
-	pooled := optionPool.Get().(*[5]trace.SpanStartOption)
-	opts := append(pooled[:0], trace.WithAttributes(op.Attributes...))
+	if op.Room == nil && t.copies {
+		op.Room = rooms.Get().(*Room)
+		defer rooms.Put(op.Room)
+	}
+	opts := op.Room.options(op.Attributes)
 	if op.Kind != trace.SpanKindUnspecified {
 		opts = append(opts, trace.WithSpanKind(op.Kind))
 	}
@@ -86,10 +139,6 @@ func (t Tracer) Start(ctx context.Context, op Operation) (context.Context, trace
 		opts = append(opts, trace.WithNewRoot())
 	}
 	ctx, span := t.tracer.Start(ctx, op.Name, opts...)
-	if t.copies {
-		clear(opts)
-		optionPool.Put(pooled)
-	}
 	if len(op.Details) > 0 && span.IsRecording() {
 		span.SetAttributes(op.Details...)
 	}
@@ -114,6 +163,8 @@ type Outcome struct {
 	Stack string
 	// Attributes are set before the span ends.
 	Attributes []attribute.KeyValue
+	// Room, if not nil, is used for the end and free again when it returns.
+	Room *Room
 }
 
 // unknownType is the conventions' error.type of an error without one.
@@ -147,24 +198,39 @@ func statusAttribute(status string) []attribute.KeyValue {
 func End(span trace.Span, o Outcome) {
 	recording := span.IsRecording()
 	if recording {
-		if len(o.Attributes) > 0 {
-			span.SetAttributes(o.Attributes...)
-		}
-		span.SetAttributes(statusAttribute(o.Status)...)
-		switch {
-		case o.Status == "ok":
-			span.SetStatus(codes.Ok, "")
-		case o.Message != "" || o.ErrorType != "":
-			fail(span, o)
-		default:
-			span.SetStatus(codes.Error, o.Status)
-		}
+		finish(span, o)
 	}
 	if !recording || o.Time.IsZero() {
 		span.End()
 		return
 	}
-	span.End(trace.WithTimestamp(o.Time))
+	if o.Room == nil {
+		span.End(trace.WithTimestamp(o.Time))
+		return
+	}
+	o.Room.end[0] = trace.WithTimestamp(o.Time)
+	span.End(o.Room.end[:]...)
+}
+
+// finish sets what a span that is recorded learns at its end.
+func finish(span trace.Span, o Outcome) {
+	status := statusAttribute(o.Status)
+	if o.Room.holds(o.Attributes) {
+		span.SetAttributes(append(o.Attributes, status...)...)
+	} else {
+		if len(o.Attributes) > 0 {
+			span.SetAttributes(o.Attributes...)
+		}
+		span.SetAttributes(status...)
+	}
+	switch {
+	case o.Status == "ok":
+		span.SetStatus(codes.Ok, "")
+	case o.Message != "" || o.ErrorType != "":
+		fail(span, o)
+	default:
+		span.SetStatus(codes.Error, o.Status)
+	}
 }
 
 // Enrich sets what is known of an operation on a span that somebody else

@@ -2,6 +2,7 @@ package hook
 
 import (
 	"context"
+	"fmt"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -76,14 +77,32 @@ func Current(ctx context.Context) *Op {
 // Op is an operation that has begun.
 type Op struct {
 	reg   *Registry
-	ctx   context.Context
-	outer *Op // the operation around it, nil at the top
+	ctx   opContext // what it runs in
+	outer *Op       // the operation around it, nil at the top
 	ended atomic.Bool
 	event Event // the latest: told from here, it is no allocation of its own
 
 	mu      sync.Mutex
 	payload Payload
 }
+
+// opContext is the context that an operation runs in. It is a part of the Op,
+// not an allocation of its own as context.WithValue makes.
+type opContext struct {
+	context.Context // what the operation was begun in, with its span
+	op              *Op
+}
+
+// Value implements [context.Context].
+func (c *opContext) Value(key any) any {
+	if key == (opKey{}) {
+		return c.op
+	}
+	return c.Context.Value(key)
+}
+
+// String names the context as those of package context do.
+func (c *opContext) String() string { return fmt.Sprintf("%v.WithOp(%d)", c.Context, c.op.ID()) }
 
 // lastID numbers the operations of the process: the ids of two registries must
 // not collide where their events meet.
@@ -113,15 +132,15 @@ func (r *Registry) Begin(ctx context.Context, p Payload) (context.Context, *Op, 
 	if r.cfg.Recorder != nil {
 		ctx = r.cfg.Recorder.Start(ctx, e)
 	}
-	op.ctx = context.WithValue(ctx, opKey{}, op)
+	op.ctx = opContext{ctx, op}
 	if !wanted {
-		return op.ctx, op, nil
+		return &op.ctx, op, nil
 	}
-	if err := r.dispatch(op.ctx, e); err != nil {
+	if err := r.dispatch(&op.ctx, e); err != nil {
 		op.End(err)
-		return op.ctx, op, err
+		return &op.ctx, op, err
 	}
-	return op.ctx, op, nil
+	return &op.ctx, op, nil
 }
 
 // Do announces the operation p, runs f in it and announces its end: also when f
@@ -189,7 +208,7 @@ func (op *Op) EndAt(err error, at time.Time) {
 	e.Status, e.Err = StatusOf(err), err
 	op.mu.Lock()
 	if rec := op.reg.cfg.Recorder; rec != nil {
-		rec.End(op.ctx, e)
+		rec.End(&op.ctx, e)
 	}
 	if wanted {
 		e.Payload = e.Payload.copy() // an Update that comes too late must not race with a handler
@@ -198,7 +217,7 @@ func (op *Op) EndAt(err error, at time.Time) {
 	if wanted {
 		// The end is told to handlers also when the operation was cancelled, and
 		// what has ended cannot be refused any more.
-		_ = op.reg.dispatch(context.WithoutCancel(op.ctx), e)
+		_ = op.reg.dispatch(context.WithoutCancel(&op.ctx), e)
 	}
 }
 
