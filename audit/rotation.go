@@ -162,6 +162,9 @@ func RotateKey(ctx context.Context, dir string, cfg Config) (previous, vkey stri
 }
 
 func rotateKey(ctx context.Context, dir string, cfg Config) (previous, vkey string, err error) {
+	// The entry about the key must be the last one: no sealing in the background,
+	// which appends.
+	cfg.sealing = false
 	l, err := Open(dir, cfg)
 	if err != nil {
 		return "", "", err
