@@ -10,7 +10,7 @@ BIN := bin/kaizen
 # them 30 MB: docs/adr/0005-a-small-binary.md.
 BUILD := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '-s -w'
 
-.PHONY: all build demo test test-setup test-page bench bench-ab bench-memory bench-ledger bench-ledger-query fuzz crash lint tidy clean help
+.PHONY: all build demo test test-setup test-page bench bench-ab bench-memory bench-ledger bench-ledger-query fuzz crash lint tidy stack deploy-check clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,6 +51,10 @@ BENCH_LEDGER ?=
 bench-ledger: ## the audit ledger beside other stores, in ratios; BENCH_LEDGER=-short for a quick look
 	@cd peers && GOWORK=off go run ./ledgerbench $(BENCH_LEDGER)
 
+BENCH_LOGS ?=
+bench-logs: ## log lines beside phuslu's, zerolog's and slog's handlers, in ratios; BENCH_LOGS=-short for a quick look
+	@cd peers && GOWORK=off go run ./logbench $(BENCH_LOGS)
+
 FUZZTIME ?= 30s
 fuzz: ## run every fuzz test for FUZZTIME each
 	@scripts/fuzz.sh $(FUZZTIME)
@@ -66,6 +70,12 @@ lint: ## formatting, vet, staticcheck, tidiness
 
 tidy: ## go mod tidy in all modules
 	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy) || exit 1; done
+
+stack: ## start the server and Grafana in containers: docs/deploy.md
+	@deploy/compose/up.sh light
+
+deploy-check: build ## check everything in deploy/ with the tools that it is for
+	@scripts/deploy-check.sh
 
 clean:
 	@rm -rf bin artifacts
