@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
+	"github.com/kaizen-go/kaizen/server/backend/internal/pgwire"
 )
 
 // publishEvery is how far apart the rows of checkpoints are at least.
@@ -21,10 +21,10 @@ const publishEvery = time.Second
 // writer is the connection that appends. One goroutine owns it.
 type writer struct {
 	l      *Ledger
-	config *pgx.ConnConfig
-	conn   *pgx.Conn // nil when it must be made anew
-	until  time.Time // end of the partition that is being filled
-	buf    []byte    // of the last COPY
+	config *pgconn.Config
+	conn   *pgwire.Conn // nil when it must be made anew
+	until  time.Time    // end of the partition that is being filled
+	buf    []byte       // of the last COPY
 }
 
 // attempt is what must be remembered from one try to the next.
@@ -85,7 +85,7 @@ func temporary(err error) bool {
 // try runs the transaction once.
 func (w *writer) try(ctx context.Context, g *group.Group, at *attempt) (err error) {
 	if w.conn == nil {
-		if w.conn, err = pgx.ConnectConfig(ctx, w.config.Copy()); err != nil {
+		if w.conn, err = pgwire.Connect(ctx, w.config.Copy()); err != nil {
 			return fmt.Errorf("connect: %w", err)
 		}
 	}
@@ -138,15 +138,16 @@ func (w *writer) lock(ctx context.Context) (*position, error) {
 	var edge []byte
 	var text string
 	var p position
-	b := &pgx.Batch{}
+	b := &pgwire.Batch{}
 	b.Queue("BEGIN")
-	b.Queue(w.l.sql.lockHead).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&size, &edge, &text, &p.at, &p.published)
-	})
-	if err := w.conn.SendBatch(ctx, b).Close(); err != nil {
+	b.Queue(w.l.sql.lockHead)
+	results, err := w.conn.Send(ctx, b)
+	if err == nil {
+		err = results[1].Scan(&size, &edge, &text, &p.at, &p.published)
+	}
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	if p.tree, err = group.ParseTree(size, edge); err != nil {
 		return nil, &audit.TamperError{Path: "head", Index: -1, Reason: err.Error()}
 	}
@@ -192,7 +193,7 @@ func (w *writer) known(ctx context.Context, g *group.Group, head *position, floo
 	var id [16]byte
 	var index int64
 	var leaf []byte
-	_, err = pgx.ForEachRow(rows, []any{&id, &index, &leaf}, func() error {
+	err = pgwire.Each(rows, []any{&id, &index, &leaf}, func() error {
 		if len(leaf) != tlog.HashSize {
 			return &audit.TamperError{Path: "entries", Index: index, Reason: "leaf hash has the wrong size"}
 		}
@@ -208,7 +209,7 @@ func (w *writer) ensurePartition(ctx context.Context, head *position) error {
 		return nil
 	}
 	err := w.conn.QueryRow(ctx, w.l.sql.partition, head.at).Scan(&w.until)
-	if err == nil || !errors.Is(err, pgx.ErrNoRows) {
+	if err == nil || !errors.Is(err, pgwire.ErrNoRows) {
 		return err
 	}
 	from := head.at.UTC().Truncate(w.l.cfg.PartitionEvery)
@@ -240,7 +241,7 @@ func (w *writer) finish(ctx context.Context, head *position, fresh []*group.Reco
 	if err != nil {
 		return c, err
 	}
-	b := &pgx.Batch{}
+	b := &pgwire.Batch{}
 	if len(nodes) > 0 {
 		levels, ns, hashes := make([]int16, len(nodes)), make([]int64, len(nodes)), make([][]byte, len(nodes))
 		for i := range nodes {
@@ -255,7 +256,8 @@ func (w *writer) finish(ctx context.Context, head *position, fresh []*group.Reco
 	}
 	b.Queue(w.l.sql.moveHead, tree.Size, tree.Marshal(), c.Note, head.at, published)
 	b.Queue("COMMIT")
-	return c, w.conn.SendBatch(ctx, b).Close()
+	_, err = w.conn.Send(ctx, b)
+	return c, err
 }
 
 // discard drops the connection: whatever it held is rolled back, or was

@@ -29,8 +29,7 @@ func (w *writer) copy(ctx context.Context, at time.Time, records []*group.Record
 	}
 	b = binary.BigEndian.AppendUint16(b, 0xffff) // the end
 	w.buf = b
-	_, err := w.conn.PgConn().CopyFrom(ctx, bytes.NewReader(b), w.l.sql.copyEntries)
-	return err
+	return w.conn.CopyFrom(ctx, bytes.NewReader(b), w.l.sql.copyEntries)
 }
 
 // appendRow writes one row: the number of columns, and for each its length and

@@ -8,9 +8,9 @@ import (
 	"io/fs"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/kaizen-go/kaizen/server/backend/internal/pgwire"
 )
 
 //go:embed migrations/*.sql
@@ -19,7 +19,7 @@ var migrations embed.FS
 // migrate brings the schema to the newest version, one transaction for each
 // step, under a lock so that processes that start together wait for each other.
 // A role without rights on the schema is fine when there is nothing to do.
-func migrate(ctx context.Context, pool *pgxpool.Pool, schema string) error {
+func migrate(ctx context.Context, pool *pgwire.Pool, schema string) error {
 	names, err := fs.Glob(migrations, "migrations/*.sql") // sorted
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 }
 
 // applied is the version of the tables, 0 if there are none.
-func applied(ctx context.Context, pool *pgxpool.Pool, schema string) (version int, err error) {
+func applied(ctx context.Context, pool *pgwire.Pool, schema string) (version int, err error) {
 	err = pool.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM "+schema+".migrations").Scan(&version)
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "42P01" || pgErr.Code == "3F000") {
 		return 0, nil // no such table, no such schema
@@ -52,23 +52,22 @@ func applied(ctx context.Context, pool *pgxpool.Pool, schema string) (version in
 	return version, err
 }
 
-func step(ctx context.Context, pool *pgxpool.Pool, schema string, version int, text string) error {
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+func step(ctx context.Context, pool *pgwire.Pool, schema string, version int, text string) error {
+	return pool.InTx(ctx, "", func(tx *pgwire.Conn) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext('kaizen audit ' || $1))", schema); err != nil {
 			return err
 		}
 		setup := fmt.Sprintf(`CREATE SCHEMA IF NOT EXISTS %s;
 			CREATE TABLE IF NOT EXISTS %[1]s.migrations (version int PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())`, schema)
-		if _, err := tx.Exec(ctx, setup, pgx.QueryExecModeSimpleProtocol); err != nil {
+		if err := tx.ExecScript(ctx, setup); err != nil {
 			return err
 		}
 		// Somebody else may have done it while we waited for the lock.
-		tag, err := tx.Exec(ctx, "INSERT INTO "+schema+".migrations (version) VALUES ($1) ON CONFLICT DO NOTHING", version)
-		if err != nil || tag.RowsAffected() == 0 {
+		n, err := tx.Exec(ctx, "INSERT INTO "+schema+".migrations (version) VALUES ($1) ON CONFLICT DO NOTHING", version)
+		if err != nil || n == 0 {
 			return err
 		}
-		_, err = tx.Exec(ctx, strings.ReplaceAll(text, "{{schema}}", schema), pgx.QueryExecModeSimpleProtocol)
-		return err
+		return tx.ExecScript(ctx, strings.ReplaceAll(text, "{{schema}}", schema))
 	})
 }
 

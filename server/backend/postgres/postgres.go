@@ -30,10 +30,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
+	"github.com/kaizen-go/kaizen/server/backend/internal/pgwire"
 )
 
 // Config says where the ledger is and who signs it. DSN and KeyFile must be
@@ -62,6 +63,9 @@ type Config struct {
 	// logged.
 	Logger *slog.Logger
 }
+
+// readers bounds the connections besides the one that appends.
+const readers = 8
 
 // ErrKey is in the error of [Open] if the ledger was made with another key.
 var ErrKey = group.ErrKey
@@ -99,7 +103,7 @@ type Ledger struct {
 	cfg    Config
 	sql    statements
 	signer *group.Signer
-	pool   *pgxpool.Pool
+	pool   *pgwire.Pool
 	queue  *group.Queue
 	ctx    context.Context // ends when the ledger is closed
 	cancel context.CancelFunc
@@ -129,18 +133,14 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 }
 
 func open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
-	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	pc, err := pgconn.ParseConfig(cfg.DSN)
 	if err != nil {
 		return nil, errors.New("the DSN cannot be parsed") // its text may hold a password
 	}
 	// An answered append must survive a crash, whatever the server's default.
-	pc.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
-	pc.ConnConfig.RuntimeParams["application_name"] = "kaizen-audit"
-	pc.MaxConns = max(pc.MaxConns, 8)
-	pool, err := pgxpool.NewWithConfig(ctx, pc)
-	if err != nil {
-		return nil, err
-	}
+	pc.RuntimeParams["synchronous_commit"] = "on"
+	pc.RuntimeParams["application_name"] = "kaizen-audit"
+	pool := pgwire.NewPool(pc, readers)
 	defer func() {
 		if err != nil {
 			pool.Close()
@@ -160,7 +160,7 @@ func open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 		return nil, err
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.writer = &writer{l: l, config: pc.ConnConfig}
+	l.writer = &writer{l: l, config: pc}
 	l.queue = group.New(l.commit)
 	return l, nil
 }

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
+	"github.com/kaizen-go/kaizen/server/backend/internal/pgwire"
 )
 
 // pageRows is how many entries are fetched at once: no connection is held while
@@ -44,7 +44,7 @@ func (l *Ledger) line(ctx context.Context, index int64) ([]byte, error) {
 	}
 	var line, leaf []byte
 	err := l.pool.QueryRow(ctx, "SELECT line, leaf FROM "+l.cfg.Schema+".entries WHERE idx = $1", index).Scan(&line, &leaf)
-	if errors.Is(err, pgx.ErrNoRows) {
+	if errors.Is(err, pgwire.ErrNoRows) {
 		return nil, l.absent(ctx, index)
 	}
 	if err != nil {

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/server/backend/internal/pgwire"
 )
 
 // RetainConfig says what [Ledger.Retain] removes.
@@ -95,10 +94,13 @@ func (l *Ledger) expired(ctx context.Context, t time.Time) ([]Removed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Removed, error) {
-		p := Removed{HeldBy: -1}
-		return p, row.Scan(&p.Name, &p.Base, &p.Next)
+	var out []Removed
+	p := Removed{HeldBy: -1}
+	err = pgwire.Each(rows, []any{&p.Name, &p.Base, &p.Next}, func() error {
+		out = append(out, p)
+		return nil
 	})
+	return out, err
 }
 
 // heldBy returns which hold has an entry in the partition, or -1.
@@ -145,7 +147,7 @@ func (l *Ledger) remove(ctx context.Context, p Removed, reason string) error {
 	if err != nil {
 		return err
 	}
-	return pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+	return l.pool.InTx(ctx, "", func(tx *pgwire.Conn) error {
 		schema := l.cfg.Schema
 		// In runs that end where a tile ends, so that one tile is at most two.
 		_, err := tx.Exec(ctx, fmt.Sprintf(`INSERT INTO %[1]s.leaves (base, hashes)
@@ -157,7 +159,7 @@ func (l *Ledger) remove(ctx context.Context, p Removed, reason string) error {
 		if _, err := tx.Exec(ctx, "INSERT INTO "+schema+".dropped (name, base, next, at) VALUES ($1, $2, $3, now())", p.Name, p.Base, p.Next); err != nil {
 			return err
 		}
-		table := pgx.Identifier{schema, p.Name}.Sanitize()
+		table := schema + "." + pgwire.Quote(p.Name)
 		if _, err := tx.Exec(ctx, "ALTER TABLE "+schema+".entries DETACH PARTITION "+table); err != nil {
 			return err
 		}

@@ -2,9 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/kaizen-go/kaizen/server/backend/internal/pgwire"
 )
 
 // Grant gives a role of the database what it needs and no more: a writer may
@@ -12,7 +15,11 @@ import (
 // DELETE on the entries, nor TRUNCATE on anything. Dsn must connect as the owner
 // of the tables. The statements are in docs/backends.md.
 func Grant(ctx context.Context, dsn, schema, role string, write bool) (err error) {
-	conn, err := pgx.Connect(ctx, dsn)
+	config, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return errors.New("postgres: grant: the DSN cannot be parsed") // its text may hold a password
+	}
+	conn, err := pgwire.Connect(ctx, config)
 	if err != nil {
 		return fmt.Errorf("postgres: grant: %w", err)
 	}
@@ -27,9 +34,9 @@ func Grant(ctx context.Context, dsn, schema, role string, write bool) (err error
 	if !schemaName.MatchString(schema) {
 		return fmt.Errorf("postgres: grant: schema %q is not a plain lower-case name", schema)
 	}
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		for _, statement := range grants(schema, pgx.Identifier{role}.Sanitize(), write) {
-			if _, err := tx.Exec(ctx, statement); err != nil {
+	err = conn.InTx(ctx, "", func() error {
+		for _, statement := range grants(schema, pgwire.Quote(role), write) {
+			if _, err := conn.Exec(ctx, statement); err != nil {
 				return err
 			}
 		}

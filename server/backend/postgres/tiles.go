@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
+	"github.com/kaizen-go/kaizen/server/backend/internal/pgwire"
 )
 
 // tiles reads the hash tiles of the tree from the tables.
@@ -99,7 +99,7 @@ func (l *Ledger) hashes(ctx context.Context, q string, first int64, width int, m
 	out := make([]byte, 0, width*tlog.HashSize)
 	var n int64
 	var hash []byte
-	_, err = pgx.ForEachRow(rows, []any{&n, &hash}, func() error {
+	err = pgwire.Each(rows, []any{&n, &hash}, func() error {
 		if n != first+int64(len(out)/tlog.HashSize) || len(hash) != tlog.HashSize {
 			return fmt.Errorf("hash %d is missing or broken", first+int64(len(out)/tlog.HashSize))
 		}

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
+	"github.com/kaizen-go/kaizen/server/backend/internal/pgwire"
 )
 
 // Verify checks the ledger as [audit.Verify] checks a directory: every line,
@@ -47,13 +47,7 @@ type verifier struct {
 }
 
 func (v *verifier) run(ctx context.Context) error {
-	conn, err := v.l.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
+	return v.l.pool.InTx(ctx, "ISOLATION LEVEL REPEATABLE READ, READ ONLY", func(tx *pgwire.Conn) error {
 		if err := v.start(ctx, tx); err != nil {
 			return err
 		}
@@ -65,7 +59,7 @@ func (v *verifier) run(ctx context.Context) error {
 }
 
 // start reads head, key, held checkpoint and published ones.
-func (v *verifier) start(ctx context.Context, tx pgx.Tx) error {
+func (v *verifier) start(ctx context.Context, tx *pgwire.Conn) error {
 	schema := v.l.cfg.Schema
 	var origin, vkey, text string
 	var size int64
@@ -101,7 +95,7 @@ func (v *verifier) start(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	var at int64
-	if _, err = pgx.ForEachRow(rows, []any{&at, &text}, func() error { v.published[at] = text; return nil }); err != nil {
+	if err = pgwire.Each(rows, []any{&at, &text}, func() error { v.published[at] = text; return nil }); err != nil {
 		return err
 	}
 	return tx.QueryRow(ctx, "SELECT count(*) FROM "+schema+".partitions").Scan(&v.report.Segments)
@@ -109,7 +103,7 @@ func (v *verifier) start(ctx context.Context, tx pgx.Tx) error {
 
 // entries walks all lines in order, a portion at a time from one cursor, and
 // takes the hashes of those that were dropped from where they are kept.
-func (v *verifier) entries(ctx context.Context, tx pgx.Tx) error {
+func (v *verifier) entries(ctx context.Context, tx *pgwire.Conn) error {
 	schema := v.l.cfg.Schema
 	if err := v.compare(); err != nil {
 		return err
@@ -146,14 +140,14 @@ func (v *verifier) entries(ctx context.Context, tx pgx.Tx) error {
 }
 
 // dropped extends the tree by the hashes of entries that retention removed.
-func (v *verifier) dropped(ctx context.Context, tx pgx.Tx) error {
+func (v *verifier) dropped(ctx context.Context, tx *pgwire.Conn) error {
 	rows, err := tx.Query(ctx, "SELECT base, hashes FROM "+v.l.cfg.Schema+".leaves ORDER BY base")
 	if err != nil {
 		return err
 	}
 	var base int64
 	var hashes []byte
-	_, err = pgx.ForEachRow(rows, []any{&base, &hashes}, func() error {
+	err = pgwire.Each(rows, []any{&base, &hashes}, func() error {
 		if base != v.tree.Size || len(hashes)%tlog.HashSize != 0 {
 			return damage("leaves", v.tree.Size, "hashes are missing or broken", "", "")
 		}
@@ -168,7 +162,7 @@ func (v *verifier) dropped(ctx context.Context, tx pgx.Tx) error {
 }
 
 // row checks one entry.
-func (v *verifier) row(rows pgx.Rows) error {
+func (v *verifier) row(rows *pgwire.Rows) error {
 	var s stored
 	if err := rows.Scan(&s.index, &s.id, &s.leaf, &s.time, &s.result, &s.agent, &s.action, &s.user, &s.subject, &s.session, &s.run, &s.trace, &s.span, &s.line); err != nil {
 		return err
@@ -229,7 +223,7 @@ func (v *verifier) root(table string, c audit.Checkpoint) error {
 }
 
 // finish compares the end with the head, and the tree's nodes with the table.
-func (v *verifier) finish(ctx context.Context, tx pgx.Tx) error {
+func (v *verifier) finish(ctx context.Context, tx *pgwire.Conn) error {
 	if v.tree.Size != v.head.Size {
 		return damage("entries", v.tree.Size, "entry is missing", fmt.Sprintf("%d entries", v.head.Size), strconv.FormatInt(v.tree.Size, 10))
 	}
@@ -249,7 +243,7 @@ func (v *verifier) finish(ctx context.Context, tx pgx.Tx) error {
 	}
 	var n group.Node
 	var hash []byte
-	_, err = pgx.ForEachRow(rows, []any{&n.Level, &n.N, &hash}, func() error {
+	err = pgwire.Each(rows, []any{&n.Level, &n.N, &hash}, func() error {
 		if len(hash) == tlog.HashSize {
 			n.Hash = tlog.Hash(hash)
 		}
