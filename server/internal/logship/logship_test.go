@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kaizen-go/kaizen/agentlog"
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server/internal/record"
 )
@@ -67,9 +70,15 @@ func TestShipToOpenSearch(t *testing.T) {
 	}
 	both := node.sources("logs-kaizen*", quoted("trace.id", traceOne.String()))
 	if len(both) != lines+1 {
-		t.Fatalf("one query by trace id finds %d documents, want %d lines and one audit entry", len(both), lines)
+		t.Fatalf("one query by trace id finds %d documents, want %d lines and one audit entry: %v of the logs, of %v; sent %+v",
+			len(both), lines, len(node.sources(LogStream, "*")), node.call("GET", "/_data_stream", nil), s.Stats())
 	}
 	checkDocuments(t, both)
+	// Headers of entries have fields of their own, which dashboards group by.
+	if got := node.sources("logs-kaizen*", `event.action:tool_execute AND kaizen.audit.result:denied AND kaizen.audit.index:7`); len(got) != 1 {
+		t.Errorf("%d audit headers by action, result and index, want 1", len(got))
+	}
+	checkAgentlog(t, node)
 
 	node.kill()
 	for i := range lines {
@@ -92,6 +101,29 @@ func TestShipToOpenSearch(t *testing.T) {
 	}
 	if st := next.Stats()["shipped_logs"]; len(st.Dropped) != 0 || st.Adopted != lines {
 		t.Errorf("adopted %d, dropped %v, want %d and nothing", st.Adopted, st.Dropped, lines)
+	}
+}
+
+// checkAgentlog sends a line as an agent does that ships its logs itself: the
+// same query by trace finds it.
+func checkAgentlog(t *testing.T, node *openSearch) {
+	t.Helper()
+	sink, err := agentlog.NewElastic(agentlog.ElasticConfig{URL: node.url(), DataStream: "logs-kaizen-agents", SpoolDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, err := agentlog.New(agentlog.Config{Sinks: []agentlog.Sink{sink}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID(traceOne), SpanID: trace.SpanID{1}})
+	logs.Logger("agent").InfoContext(trace.ContextWithSpanContext(t.Context(), span), "from the agent", "password", "hunter2")
+	if err := logs.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found := node.sources("logs-kaizen*", quoted("trace.id", traceOne.String())+` AND log.logger:agent`)
+	if len(found) != 1 || found[0]["message"] != "from the agent" || strings.Contains(fmt.Sprint(found), "hunter2") {
+		t.Errorf("the agent's own line: %v", found)
 	}
 }
 

@@ -177,15 +177,21 @@ func (o *openSearch) sources(index, query string) []map[string]any {
 	return found
 }
 
-// installTemplate gives the node the template that deploy/logs ships.
+// installTemplate gives the node the pipeline and the template that deploy/logs
+// ships.
 func (o *openSearch) installTemplate() {
 	o.t.Helper()
-	template, err := os.ReadFile("../../../deploy/logs/opensearch/index-template.json")
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	if answer := o.call(http.MethodPut, "/_index_template/kaizen-logs", template); answer["acknowledged"] != true {
-		o.t.Fatalf("template: %v", answer)
+	for _, x := range []struct{ path, file string }{
+		{"/_ingest/pipeline/kaizen-logs", "ingest-pipeline.json"},
+		{"/_index_template/kaizen-logs", "opensearch/index-template.json"},
+	} {
+		body, err := os.ReadFile(filepath.Join("../../../deploy/logs", x.file))
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		if answer := o.call(http.MethodPut, x.path, body); answer["acknowledged"] != true {
+			o.t.Fatalf("%s: %v", x.file, answer)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@
 package secrets
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // secretBytes of randomness are in each secret: 32, more than can be guessed,
@@ -105,4 +108,63 @@ func create(path string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// Htpasswd writes, for each secret NAME in dir, OUT/NAME.htpasswd with the line
+// user:hash, as nginx, Apache and Prometheus know it. The hash is of bcrypt, at
+// its default cost of 10: secrets of 256 bits need no more. A file whose hash is
+// that of the secret stays as it is.
+func Htpasswd(dir, out, user string, names ...string) ([]State, error) {
+	if !userForm.MatchString(user) {
+		return nil, fmt.Errorf("secrets: user %q: want letters, digits, dots, hyphens, underscores", user)
+	}
+	if err := os.MkdirAll(out, 0o700); err != nil {
+		return nil, fmt.Errorf("secrets: %w", err)
+	}
+	var all []State
+	for _, name := range names {
+		if !nameForm.MatchString(name) {
+			return all, fmt.Errorf("secrets: name %q: want lower-case letters, digits, dots, hyphens, underscores", name)
+		}
+		s := State{Name: name, Path: filepath.Join(out, name+".htpasswd")}
+		made, err := s.hash(filepath.Join(dir, name), user)
+		if err != nil {
+			return all, fmt.Errorf("secrets: %s: %w", name, err)
+		}
+		s.New = made
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+var userForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+
+// hash writes the file of s from the secret at path.
+func (s State) hash(path, user string) (made bool, err error) {
+	secret, err := os.ReadFile(path)
+	if err != nil {
+		return false, err
+	}
+	if len(secret) == 0 {
+		return false, errors.New("the file is empty")
+	}
+	have, err := os.ReadFile(s.Path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if h, ok := bytes.CutPrefix(bytes.TrimSpace(have), []byte(user+":")); ok && bcrypt.CompareHashAndPassword(h, secret) == nil {
+		return false, os.Chmod(s.Path, 0o600)
+	}
+	h, err := bcrypt.GenerateFromPassword(secret, bcrypt.DefaultCost)
+	if err != nil {
+		return false, err // a secret of more than 72 bytes
+	}
+	tmp := s.Path + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err := create(tmp, fmt.Appendf(nil, "%s:%s\n", user, h)); err != nil {
+		return false, err
+	}
+	return true, os.Rename(tmp, s.Path)
 }

@@ -3,7 +3,10 @@ package secrets
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 func read(t *testing.T, path string) string {
@@ -56,6 +59,45 @@ func TestEnsureRefuses(t *testing.T) {
 	for _, name := range []string{"../up", "", "Upper", "empty", "folder"} {
 		if _, err := Ensure(dir, name); err == nil {
 			t.Errorf("Ensure(%q): no error", name)
+		}
+	}
+}
+
+func TestHtpasswd(t *testing.T) {
+	dir, out := t.TempDir(), filepath.Join(t.TempDir(), "generated")
+	made, err := Ensure(dir, "prometheus_password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := read(t, made[0].Path)
+	hash := func() (string, bool) {
+		t.Helper()
+		states, err := Htpasswd(dir, out, "kaizen", "prometheus_password")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(states[0].Path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v, want 0600", info.Mode(), err)
+		}
+		return read(t, states[0].Path), states[0].New
+	}
+	first, isNew := hash()
+	h, ok := strings.CutPrefix(strings.TrimSpace(first), "kaizen:")
+	if !ok || !isNew || strings.Contains(first, secret) || bcrypt.CompareHashAndPassword([]byte(h), []byte(secret)) != nil {
+		t.Errorf("htpasswd %q is not of the secret", first)
+	}
+	if again, isNew := hash(); isNew || again != first {
+		t.Errorf("a second call made it anew: %q", again)
+	}
+	if _, err := Rotate(dir, "prometheus_password"); err != nil {
+		t.Fatal(err)
+	}
+	if after, isNew := hash(); !isNew || after == first {
+		t.Error("the hash of a rotated secret stayed")
+	}
+	for _, c := range [][2]string{{"ka:izen", "prometheus_password"}, {"kaizen", "../x"}, {"kaizen", "none"}} {
+		if _, err := Htpasswd(dir, out, c[0], c[1]); err == nil {
+			t.Errorf("Htpasswd(%q, %q): no error", c[0], c[1])
 		}
 	}
 }
