@@ -34,6 +34,9 @@ type Backend interface {
 	Tile(level int, index int64, width int) ([]byte, error)
 	Bundle(ctx context.Context, index int64, width int) ([]byte, error)
 
+	// Governor has Erase, Hold, Release and Holds.
+	Governor
+
 	// Checkpoint is the newest signed one that this process has seen, Size its
 	// number of entries.
 	Checkpoint() Checkpoint

@@ -19,6 +19,9 @@ type Erasure struct {
 	// Reason and Authority say why, and on whose order. They stay in the ledger
 	// in clear and must not contain the name.
 	Reason, Authority string
+	// DryRun says what would be erased, or which hold forbids it, and changes
+	// nothing.
+	DryRun bool
 }
 
 // ErasureReceipt says what an erasure covers.
@@ -75,39 +78,53 @@ func (j *erasure) entry() Entry {
 // keys were destroyed but the receipt could not be written, the next [Open]
 // writes it.
 func (l *Ledger) Erase(ctx context.Context, x Erasure) (ErasureReceipt, error) {
-	l.holds.change.Lock()
-	defer l.holds.change.Unlock()
-	r, err := l.erase(ctx, x)
+	return l.governor.Erase(ctx, x)
+}
+
+// Erase is [Ledger.Erase].
+func (g *governor) Erase(ctx context.Context, x Erasure) (ErasureReceipt, error) {
+	g.holds.change.Lock()
+	defer g.holds.change.Unlock()
+	r, err := g.erase(ctx, x)
 	if err != nil {
 		return r, fmt.Errorf("audit: erase: %w", err)
 	}
 	return r, nil
 }
 
-func (l *Ledger) erase(ctx context.Context, x Erasure) (ErasureReceipt, error) {
+func (g *governor) erase(ctx context.Context, x Erasure) (ErasureReceipt, error) {
 	if x.Subject == "" {
 		return ErasureReceipt{}, &EntryError{Field: "subject", Reason: "missing"}
 	}
-	s := l.vault.find(x.Subject)
+	s := g.vault.find(x.Subject)
 	if s == nil {
-		return l.erasedBefore(ctx, x.Subject)
+		return g.erasedBefore(ctx, x.Subject)
 	}
 	if err := checkTexts(x.Reason, x.Authority, s.name); err != nil {
 		return ErasureReceipt{}, err
 	}
-	if err := l.heldSubject(ctx, s); err != nil {
+	if err := g.heldSubject(ctx, s); err != nil {
 		return ErasureReceipt{}, err
 	}
-	unsealed, err := l.store.count(ctx, Query{UserID: s.name})
+	unsealed, err := g.stored.count(ctx, Query{UserID: s.name})
 	if err != nil {
 		return ErasureReceipt{}, err
 	}
-	j, err := l.vault.erase(s, func() (*erasure, error) { return l.prepareErasure(ctx, s, x) })
+	if x.DryRun {
+		j, err := g.prepareErasure(ctx, s, x)
+		if err != nil {
+			return ErasureReceipt{}, err
+		}
+		out := j.receipt(Receipt{Index: -1})
+		out.Clear = unsealed
+		return out, nil
+	}
+	j, err := g.vault.erase(s, func() (*erasure, error) { return g.prepareErasure(ctx, s, x) })
 	if err != nil {
 		return ErasureReceipt{}, err
 	}
 	// The keys are gone: the receipt must follow, whoever still waits for it.
-	r, err := l.appendErasure(context.WithoutCancel(ctx), j)
+	r, err := g.appendErasure(context.WithoutCancel(ctx), j)
 	out := j.receipt(r)
 	out.Clear = unsealed
 	if err != nil {
@@ -122,15 +139,15 @@ func (j *erasure) receipt(r Receipt) ErasureReceipt {
 
 // prepareErasure counts what is covered, once the entries on their way are in
 // the ledger, and makes sure that the receipt can be written.
-func (l *Ledger) prepareErasure(ctx context.Context, s *subject, x Erasure) (*erasure, error) {
-	if err := l.Flush(ctx); err != nil {
+func (g *governor) prepareErasure(ctx context.Context, s *subject, x Erasure) (*erasure, error) {
+	if err := g.ledger.Flush(ctx); err != nil {
 		return nil, err
 	}
 	j := &erasure{ID: newID(), Time: time.Now().UTC(), Token: s.token, Reason: x.Reason, Authority: x.Authority, Keys: []string{}}
 	for _, d := range s.keys {
 		j.Keys = append(j.Keys, d.id)
 	}
-	if err := l.coverage(ctx, j); err != nil {
+	if err := g.coverage(ctx, j); err != nil {
 		return nil, err
 	}
 	_, err := EncodeLine(nil, j.entry())
@@ -138,13 +155,13 @@ func (l *Ledger) prepareErasure(ctx context.Context, s *subject, x Erasure) (*er
 }
 
 // coverage fills in which entries have the token, as subject or as user.
-func (l *Ledger) coverage(ctx context.Context, j *erasure) error {
+func (g *governor) coverage(ctx context.Context, j *erasure) error {
 	asSubject, asUser := Query{Subject: j.Token}, Query{UserID: j.Token}
 	for _, part := range []struct {
 		q    Query
 		sign int64
 	}{{asSubject, 1}, {asUser, 1}, {Query{Subject: j.Token, UserID: j.Token}, -1}} {
-		n, err := l.store.count(ctx, part.q)
+		n, err := g.stored.count(ctx, part.q)
 		if err != nil {
 			return err
 		}
@@ -154,7 +171,7 @@ func (l *Ledger) coverage(ctx context.Context, j *erasure) error {
 	for _, q := range []Query{asSubject, asUser} {
 		for _, q.Descending = range []bool{false, true} {
 			q.Limit = 1
-			for e, err := range l.store.query(ctx, q) {
+			for e, err := range g.stored.query(ctx, q) {
 				if err != nil {
 					return err
 				}
@@ -186,31 +203,31 @@ func (v *vault) erase(s *subject, prepare func() (*erasure, error)) (*erasure, e
 }
 
 // appendErasure writes the receipt of j, at most once.
-func (l *Ledger) appendErasure(ctx context.Context, j *erasure) (Receipt, error) {
-	r, err := l.appendSystem(ctx, j.entry())
+func (g *governor) appendErasure(ctx context.Context, j *erasure) (Receipt, error) {
+	r, err := g.ledger.appendSystem(ctx, j.entry())
 	if err != nil {
 		return r, err
 	}
-	return r, l.vault.done(j.Token)
+	return r, g.vault.done(j.Token)
 }
 
 // erasedBefore answers for a subject that the key store does not know: with
 // the receipt, if it is asked for by its token.
-func (l *Ledger) erasedBefore(ctx context.Context, who string) (ErasureReceipt, error) {
+func (g *governor) erasedBefore(ctx context.Context, who string) (ErasureReceipt, error) {
 	out := ErasureReceipt{First: -1, Last: -1}
 	if !isToken(who) {
 		var err error
-		out.Clear, err = l.store.count(ctx, Query{UserID: who})
+		out.Clear, err = g.stored.count(ctx, Query{UserID: who})
 		return out, err
 	}
-	err := systemEntries(ctx, l.store, actionErasure, 0, func(e *Entry) error {
+	err := systemEntries(ctx, g.stored, actionErasure, 0, func(e *Entry) error {
 		if e.Details["token"] != who {
 			return nil
 		}
 		out.Found, out.Token, out.Time = true, who, e.Time
 		out.Entries, out.First, out.Last = number(e.Details["entries"]), number(e.Details["first"]), number(e.Details["last"])
-		p, err := l.store.proof(e.Index)
-		out.Receipt = Receipt{Index: e.Index, ID: e.ID, LeafHash: merkle.HashLeaf(p.Line), Checkpoint: l.Checkpoint(), Duplicate: true}
+		p, err := g.stored.prove(e.Index)
+		out.Receipt = Receipt{Index: e.Index, ID: e.ID, LeafHash: merkle.HashLeaf(p.Line), Checkpoint: g.ledger.Checkpoint(), Duplicate: true}
 		return err
 	})
 	return out, err
@@ -229,7 +246,7 @@ func number(v any) int64 {
 }
 
 // erasedTokens are those that the entries from index after on call erased.
-func erasedTokens(ctx context.Context, s *store, after int64) ([]string, error) {
+func erasedTokens(ctx context.Context, s entries, after int64) ([]string, error) {
 	var tokens []string
 	err := systemEntries(ctx, s, actionErasure, after, func(e *Entry) error {
 		if token, _ := e.Details["token"].(string); isToken(token) {
@@ -243,23 +260,23 @@ func erasedTokens(ctx context.Context, s *store, after int64) ([]string, error) 
 // resume brings key store and ledger together after an open: erasures that a
 // crash interrupted get their receipt, and what an older copy of the key store
 // brought back is destroyed again.
-func (l *Ledger) resume(ctx context.Context) error {
-	if err := l.holds.load(ctx, l.store, 0); err != nil {
+func (g *governor) resume(ctx context.Context) error {
+	if err := g.holds.load(ctx, g.stored, 0); err != nil {
 		return err
 	}
-	tokens, err := erasedTokens(ctx, l.store, 0)
+	tokens, err := erasedTokens(ctx, g.stored, 0)
 	if err != nil {
 		return err
 	}
-	if back := l.vault.learnErased(tokens); len(back) > 0 {
-		l.cfg.Logger.Warn("audit ledger: the key store is older than an erasure; destroying its keys again", "subjects", len(back))
-		if err := l.vault.restate(); err != nil {
+	if back := g.vault.learnErased(tokens); len(back) > 0 {
+		g.vault.log.Warn("audit ledger: the key store is older than an erasure; destroying its keys again", "subjects", len(back))
+		if err := g.vault.restate(); err != nil {
 			return err
 		}
 	}
-	for _, j := range l.vault.unreceipted() {
-		l.cfg.Logger.Warn("audit ledger: writing the receipt of an erasure that was interrupted", "token", j.Token)
-		if _, err := l.appendErasure(ctx, j); err != nil {
+	for _, j := range g.vault.unreceipted() {
+		g.vault.log.Warn("audit ledger: writing the receipt of an erasure that was interrupted", "token", j.Token)
+		if _, err := g.appendErasure(ctx, j); err != nil {
 			return err
 		}
 	}

@@ -80,16 +80,21 @@ type holds struct {
 // an [*EntryError] for a hold that is not valid or whose ID is active, and
 // those of [Ledger.Append].
 func (l *Ledger) Hold(ctx context.Context, h Hold) (Hold, Receipt, error) {
-	l.holds.change.Lock()
-	defer l.holds.change.Unlock()
-	h, r, err := l.place(ctx, h)
+	return l.governor.Hold(ctx, h)
+}
+
+// Hold is [Ledger.Hold].
+func (g *governor) Hold(ctx context.Context, h Hold) (Hold, Receipt, error) {
+	g.holds.change.Lock()
+	defer g.holds.change.Unlock()
+	h, r, err := g.place(ctx, h)
 	if err != nil {
 		return Hold{}, Receipt{}, fmt.Errorf("audit: hold: %w", err)
 	}
 	return h, r, nil
 }
 
-func (l *Ledger) place(ctx context.Context, h Hold) (Hold, Receipt, error) {
+func (g *governor) place(ctx context.Context, h Hold) (Hold, Receipt, error) {
 	if h.ID == "" {
 		h.ID = newID()
 	}
@@ -97,53 +102,61 @@ func (l *Ledger) place(ctx context.Context, h Hold) (Hold, Receipt, error) {
 	if err := h.check(); err != nil {
 		return h, Receipt{}, err
 	}
-	if _, active := l.holds.get(h.ID); active {
+	if _, active := g.holds.get(h.ID); active {
 		return h, Receipt{}, &EntryError{Field: "hold", Reason: "id " + h.ID + " is active already"}
 	}
-	stored, err := l.vault.tokens(h)
+	stored, err := g.vault.tokens(h)
 	if err != nil {
 		return h, Receipt{}, err
 	}
-	r, err := l.appendSystem(ctx, Entry{Action: actionHold, Time: h.Placed, Details: stored.details()})
+	r, err := g.ledger.appendSystem(ctx, Entry{Action: actionHold, Time: h.Placed, Details: stored.details()})
 	if err != nil {
 		return h, Receipt{}, err
 	}
 	stored.Index, h.Index = r.Index, r.Index
-	l.holds.add(stored)
+	g.holds.add(stored)
 	return h, r, nil
 }
 
 // Release ends a hold and returns when the entry that says so is durable.
 // Errors are [ErrNoHold], an [*EntryError], and those of [Ledger.Append].
 func (l *Ledger) Release(ctx context.Context, x Release) (Receipt, error) {
-	l.holds.change.Lock()
-	defer l.holds.change.Unlock()
-	r, err := l.endHold(ctx, x)
+	return l.governor.Release(ctx, x)
+}
+
+// Release is [Ledger.Release].
+func (g *governor) Release(ctx context.Context, x Release) (Receipt, error) {
+	g.holds.change.Lock()
+	defer g.holds.change.Unlock()
+	r, err := g.endHold(ctx, x)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("audit: release %s: %w", x.ID, err)
 	}
 	return r, nil
 }
 
-func (l *Ledger) endHold(ctx context.Context, x Release) (Receipt, error) {
-	h, active := l.holds.get(x.ID)
+func (g *governor) endHold(ctx context.Context, x Release) (Receipt, error) {
+	h, active := g.holds.get(x.ID)
 	if !active {
 		return Receipt{}, ErrNoHold
 	}
-	h = l.vault.named(h)
+	h = g.vault.named(h)
 	if err := checkTexts(x.Reason, x.Authority, h.UserID, h.Subject); err != nil {
 		return Receipt{}, err
 	}
-	r, err := l.appendSystem(ctx, Entry{Action: actionRelease, Details: withTexts(map[string]any{"hold": x.ID}, x.Reason, x.Authority)})
+	r, err := g.ledger.appendSystem(ctx, Entry{Action: actionRelease, Details: withTexts(map[string]any{"hold": x.ID}, x.Reason, x.Authority)})
 	if err == nil {
-		l.holds.remove(x.ID)
+		g.holds.remove(x.ID)
 	}
 	return r, err
 }
 
 // Holds lists the active holds in the order they were placed. A user or
 // subject whose name is not known any more is a token.
-func (l *Ledger) Holds() []Hold { return l.holds.list(l.vault) }
+func (l *Ledger) Holds() []Hold { return l.governor.Holds() }
+
+// Holds is [Ledger.Holds].
+func (g *governor) Holds() []Hold { return g.holds.list(g.vault) }
 
 // Holds is [Ledger.Holds], as of the entries that the reader shows.
 func (r *Reader) Holds() []Hold { return r.holds.list(r.vault) }
@@ -182,7 +195,7 @@ func (hs *holds) remove(id string) {
 }
 
 // load takes in the holds and releases among the entries from index after on.
-func (hs *holds) load(ctx context.Context, s *store, after int64) error {
+func (hs *holds) load(ctx context.Context, s entries, after int64) error {
 	released := map[string]int64{} // the newest release of each id
 	err := systemEntries(ctx, s, actionRelease, after, func(e *Entry) error {
 		id, _ := e.Details["hold"].(string)
@@ -211,16 +224,16 @@ func (hs *holds) load(ctx context.Context, s *store, after int64) error {
 }
 
 // held returns a [*HeldError] if a hold is on an entry from index from to
-// before to, or was placed there. The caller holds l.holds.change for as long
+// before to, or was placed there. The caller holds g.holds.change for as long
 // as it relies on the answer.
-func (l *Ledger) held(ctx context.Context, from, to int64) error {
-	for _, h := range l.Holds() {
+func (g *governor) held(ctx context.Context, from, to int64) error {
+	for _, h := range g.Holds() {
 		if h.Index >= from && h.Index < to {
 			return h.err()
 		}
 		q := h.query()
 		q.After, q.Limit = from, 1
-		for e, err := range l.vault.stored(ctx, l.store, q) {
+		for e, err := range g.vault.stored(ctx, g.stored, q) {
 			if err != nil {
 				return err
 			}
@@ -234,8 +247,8 @@ func (l *Ledger) held(ctx context.Context, from, to int64) error {
 
 // heldSubject returns a [*HeldError] if a hold is on s, or on an entry that
 // erasing s would change.
-func (l *Ledger) heldSubject(ctx context.Context, s *subject) error {
-	for _, h := range l.Holds() {
+func (g *governor) heldSubject(ctx context.Context, s *subject) error {
+	for _, h := range g.Holds() {
 		if h.UserID == s.name || h.Subject == s.name {
 			return h.err()
 		}
@@ -244,7 +257,7 @@ func (l *Ledger) heldSubject(ctx context.Context, s *subject) error {
 				continue
 			}
 			*as = s.token
-			n, err := l.vault.count(ctx, l.store, h.query())
+			n, err := g.vault.count(ctx, g.stored, h.query())
 			*as = ""
 			if err != nil {
 				return err

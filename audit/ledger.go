@@ -143,8 +143,8 @@ type Ledger struct {
 	signer *signer
 	store  *store
 	queue  *queue
-	vault  *vault // keys of subjects
-	holds  holds
+	// governor has the keys of subjects, and the holds.
+	governor
 
 	// Owned by whoever has the turn (commit.go).
 	ring      *ring

@@ -54,6 +54,7 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 	l.keeper = newKeeper(l, size, cfg.publishEvery)
 	l.scribe = newScribe(l)
 	l.packer = newPacker(l)
+	l.stored, l.ledger = l.store, l
 	l.committer = committer{head: l.store.head, fresh: make(map[ulid.ULID]int)}
 	if err == nil {
 		l.committer.clock, err = publishedAt(cfg.fsys, dir)

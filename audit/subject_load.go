@@ -18,26 +18,36 @@ import (
 // destroyed. Without files it is empty, and makes none until a subject comes.
 func openVault(fsys durable.FS, keyName, origin string, cfg Config) (*vault, error) {
 	v := newVault(fsys, keyName, origin, cfg)
+	if err := v.openFiles(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// openFiles makes v the vault of the process that writes.
+func (v *vault) openFiles() error {
+	v.disk.Lock()
+	defer v.disk.Unlock()
 	b, end, err := v.load()
 	if errors.Is(err, fs.ErrNotExist) {
-		return v, v.sweep()
+		return v.sweep()
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := v.sweep(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := v.reopen(); err != nil {
-		return nil, err
+		return err
 	}
 	if end < len(b) {
 		v.log.Warn("audit ledger: cut off what was being written to the key store when the process ended", "file", v.path(), "bytes", len(b)-end)
 		if err := errors.Join(v.file.Truncate(int64(end)), v.file.Sync()); err != nil {
-			return nil, errors.Join(err, v.file.Close())
+			return errors.Join(err, v.file.Close())
 		}
 	}
-	return v, nil
+	return nil
 }
 
 // refresh loads the files again if they have changed. A generation's file only

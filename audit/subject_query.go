@@ -9,7 +9,7 @@ import (
 // Reading through the key store: names are looked up before a query, and what
 // it yields is decrypted.
 
-func (v *vault) get(ctx context.Context, s *store, index int64) (Entry, error) {
+func (v *vault) get(ctx context.Context, s entries, index int64) (Entry, error) {
 	e, err := s.read(ctx, index)
 	if err != nil {
 		return Entry{}, err
@@ -43,7 +43,7 @@ func (v *vault) variants(q Query) []Query {
 	return []Query{q, sealed}
 }
 
-func (v *vault) query(ctx context.Context, s *store, q Query) iter.Seq2[Entry, error] {
+func (v *vault) query(ctx context.Context, s entries, q Query) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for e, err := range v.stored(ctx, s, q) {
 			if err == nil && !q.Stored {
@@ -59,7 +59,7 @@ func (v *vault) query(ctx context.Context, s *store, q Query) iter.Seq2[Entry, e
 }
 
 // stored yields what q selects, as the lines have it.
-func (v *vault) stored(ctx context.Context, s *store, q Query) iter.Seq2[Entry, error] {
+func (v *vault) stored(ctx context.Context, s entries, q Query) iter.Seq2[Entry, error] {
 	switch qs := v.variants(q); len(qs) {
 	case 0:
 		return func(func(Entry, error) bool) {}
@@ -97,7 +97,7 @@ func merged(a, b iter.Seq2[Entry, error], q Query) iter.Seq2[Entry, error] {
 	}
 }
 
-func (v *vault) count(ctx context.Context, s *store, q Query) (int64, error) {
+func (v *vault) count(ctx context.Context, s entries, q Query) (int64, error) {
 	var sum int64
 	for _, variant := range v.variants(q) {
 		n, err := s.count(ctx, variant)

@@ -34,7 +34,7 @@ func (l *Ledger) appendSystem(ctx context.Context, e Entry) (Receipt, error) {
 
 // systemEntries yields the ledger's own entries of one kind from index after
 // on, oldest first.
-func systemEntries(ctx context.Context, s *store, action string, after int64, do func(*Entry) error) error {
+func systemEntries(ctx context.Context, s entries, action string, after int64, do func(*Entry) error) error {
 	for e, err := range s.query(ctx, Query{AgentID: systemAgent, Action: action, After: after}) {
 		if err != nil {
 			return err

@@ -50,6 +50,9 @@ func TestLedger(t *testing.T, fresh func(t *testing.T) (open func() (audit.Backe
 		{"reopen", (*ledgerSuite).testReopen},
 		{"lines", (*ledgerSuite).testLines},
 		{"contexts", (*ledgerSuite).testContexts},
+		{"subjects", (*ledgerSuite).testSubjects},
+		{"erasure", (*ledgerSuite).testErasure},
+		{"holds", (*ledgerSuite).testHolds},
 		{"closing", (*ledgerSuite).testClosing},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

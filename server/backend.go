@@ -55,9 +55,13 @@ func (s *Server) openLedger() (serverLedger, error) {
 		if err != nil {
 			return nil, err
 		}
-		return postgres.Open(ctx, postgres.Config{DSN: dsn, Schema: cfg.Schema, KeyFile: keyFile, Logger: s.logger})
+		return postgres.Open(ctx, postgres.Config{
+			DSN: dsn, Schema: cfg.Schema, KeyFile: keyFile, Logger: s.logger,
+			UsersAreSubjects: true, ClearDetails: audit.TechnicalDetails(),
+		})
 	case AuditS3:
 		cfg.S3.KeyFile, cfg.S3.Origin, cfg.S3.Logger = keyFile, "", s.logger
+		cfg.S3.UsersAreSubjects, cfg.S3.ClearDetails = true, audit.TechnicalDetails()
 		return s3.Open(ctx, cfg.S3)
 	}
 	return audit.Open(filepath.Join(dir, ledgerFolder), audit.Config{

@@ -53,6 +53,13 @@ type Config struct {
 	// Origin names a ledger that is made, see [audit.Config].Origin. An
 	// existing one keeps its own; another name is an error.
 	Origin string
+	// UsersAreSubjects and ClearDetails say what is encrypted under a person's
+	// key, see [audit.Config]. The keys are in the key store beside KeyFile, which
+	// one process has at a time: any other refuses entries with a subject.
+	UsersAreSubjects bool
+	ClearDetails     []string
+	// NewKeyStore replaces a key store that is lost, see [audit.SubjectsConfig].
+	NewKeyStore bool
 	// PartitionEvery is how much time one partition covers, and so what
 	// retention can remove at once. If zero, 7 days.
 	PartitionEvery time.Duration
@@ -105,8 +112,10 @@ type Ledger struct {
 	signer *group.Signer
 	pool   *pgwire.Pool
 	queue  *group.Queue
-	ctx    context.Context // ends when the ledger is closed
-	cancel context.CancelFunc
+	// subjects encrypts, forgets and holds.
+	subjects *audit.Subjects
+	ctx      context.Context // ends when the ledger is closed
+	cancel   context.CancelFunc
 
 	writer *writer // owned by the queue's goroutine
 
@@ -162,6 +171,11 @@ func open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.writer = &writer{l: l, config: pc}
 	l.queue = group.New(l.commit)
+	if l.subjects, err = openSubjects(ctx, l); err != nil {
+		l.queue.Close()
+		l.cancel()
+		return nil, errors.Join(err, l.writer.close())
+	}
 	return l, nil
 }
 
@@ -237,14 +251,25 @@ func (l *Ledger) advance(c audit.Checkpoint) error {
 // committed and flushed. If the database goes away meanwhile, the transaction is
 // repeated without writing twice.
 func (l *Ledger) Append(ctx context.Context, e audit.Entry) (audit.Receipt, error) {
-	r, err := l.queue.Append(ctx, e)
-	return r, wrap("append", err)
+	rs, err := l.append(ctx, []audit.Entry{e})
+	if err != nil {
+		return audit.Receipt{}, wrap("append", err)
+	}
+	return rs[0], nil
 }
 
 // AppendBatch is [audit.Ledger.AppendBatch]: one transaction, or part of one.
 func (l *Ledger) AppendBatch(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
-	rs, err := l.queue.AppendBatch(ctx, entries)
+	rs, err := l.append(ctx, entries)
 	return rs, wrap("append", err)
+}
+
+func (l *Ledger) append(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
+	entries, err := l.subjects.Admit(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	return l.queue.AppendBatch(ctx, entries)
 }
 
 // RecordShards is [audit.Ledger.RecordShards].
@@ -255,6 +280,7 @@ func (l *Ledger) RecordShards(ctx context.Context, checkpoints ...audit.ShardChe
 
 // Import implements [audit.Backend].
 func (l *Ledger) Import(ctx context.Context, first int64, lines [][]byte) error {
+	defer l.subjects.Imported()
 	return wrap("import", l.queue.Import(ctx, first, lines))
 }
 
@@ -289,8 +315,9 @@ func (l *Ledger) Close() error {
 	var err error
 	l.closing.Do(func() {
 		l.queue.Close()
+		err = l.subjects.Close()
 		l.cancel()
-		err = l.writer.close()
+		err = errors.Join(err, l.writer.close())
 		l.pool.Close()
 	})
 	return wrap("close", err)

@@ -23,18 +23,15 @@ import (
 // the caller has them.
 const pageRows = 512
 
-// Get is [audit.Ledger.Get].
-func (l *Ledger) Get(ctx context.Context, index int64) (audit.Entry, error) {
-	line, err := l.line(ctx, index)
-	var e audit.Entry
-	if err == nil {
-		e, err = audit.DecodeLine(line)
-		e.Index = index
-	}
+// Get reads an entry as its line has it.
+func (r raw) Get(ctx context.Context, index int64) (audit.Entry, error) {
+	line, err := r.line(ctx, index)
 	if err != nil {
-		return audit.Entry{}, fmt.Errorf("postgres: get entry %d: %w", index, err)
+		return audit.Entry{}, err
 	}
-	return e, nil
+	e, err := audit.DecodeLine(line)
+	e.Index = index
+	return e, err
 }
 
 // line reads one stored line, and checks it against its hash.
@@ -110,10 +107,10 @@ func (l *Ledger) prove(ctx context.Context, index int64) (audit.Proof, error) {
 	return p, err
 }
 
-// Query is [audit.Ledger.Query]. It reads in pages.
-func (l *Ledger) Query(ctx context.Context, q audit.Query) iter.Seq2[audit.Entry, error] {
+// Query yields entries as their lines have them, and names as they are stored.
+func (l raw) Query(ctx context.Context, q audit.Query) iter.Seq2[audit.Entry, error] {
 	return func(yield func(audit.Entry, error) bool) {
-		fail := func(err error) { yield(audit.Entry{}, fmt.Errorf("postgres: query: %w", err)) }
+		fail := func(err error) { yield(audit.Entry{}, err) }
 		where, err := l.condition(ctx, q)
 		if err != nil {
 			fail(err)
@@ -153,17 +150,14 @@ func limited(left int) int {
 	return left
 }
 
-// Count is [audit.Ledger.Count], without reading lines.
-func (l *Ledger) Count(ctx context.Context, q audit.Query) (n int64, err error) {
+// Count counts by the names that are stored, without reading lines.
+func (l raw) Count(ctx context.Context, q audit.Query) (n int64, err error) {
 	where, err := l.condition(ctx, q)
 	if err == nil && !where.impossible {
 		text, args := where.sql()
 		err = l.pool.QueryRow(ctx, "SELECT count(*) FROM "+l.cfg.Schema+".entries WHERE "+text, args...).Scan(&n)
 	}
-	if err != nil {
-		return 0, fmt.Errorf("postgres: count: %w", err)
-	}
-	return n, nil
+	return n, err
 }
 
 // Lines implements [audit.Backend].

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 type RetainConfig struct {
 	// Before is the age: partitions that were filled before it are removed.
 	Before time.Time
-	// Held selects entries under legal hold: a partition that has one of them
-	// stays, and so do all that come after it, for what is removed is always
+	// Held selects more entries under legal hold than those of [Ledger.Hold]: a
+	// partition that has one of them stays, and so do all that come after it, for what is removed is always
 	// the beginning of the ledger.
 	Held []audit.Query
 	// Reason is recorded in the ledger. If empty, "age".
@@ -31,8 +32,10 @@ type Removed struct {
 	Name       string
 	Base, Next int64
 	// HeldBy is set if the partition stays because of the hold at this place
-	// of RetainConfig.Held, or -1.
+	// of RetainConfig.Held, or -1. Hold is the id of the ledger's own hold that
+	// keeps it, see [Ledger.Hold].
 	HeldBy int
+	Hold   string
 	// Digest is the SHA-256 of the removed leaf hashes, in hex, as the entry in
 	// the ledger has it.
 	Digest string
@@ -65,11 +68,28 @@ func (l *Ledger) retain(ctx context.Context, cfg RetainConfig) (out []Removed, e
 	if err != nil {
 		return nil, err
 	}
+	err = l.subjects.Retaining(ctx, func(held func(ctx context.Context, from, to int64) error) error {
+		out, err = l.removeAll(ctx, cfg, old, held)
+		return err
+	})
+	return out, err
+}
+
+// removeAll removes partitions up to the first that is held.
+func (l *Ledger) removeAll(ctx context.Context, cfg RetainConfig, old []Removed, held func(ctx context.Context, from, to int64) error) (out []Removed, err error) {
 	for _, p := range old {
 		if p.HeldBy, err = l.heldBy(ctx, p, cfg.Held); err != nil {
 			return out, err
 		}
-		if p.HeldBy >= 0 {
+		err := held(ctx, p.Base, p.Next)
+		hold, isHeld := errors.AsType[*audit.HeldError](err)
+		if err != nil && !isHeld {
+			return out, err
+		}
+		if isHeld {
+			p.Hold = hold.Hold
+		}
+		if isHeld || p.HeldBy >= 0 {
 			return append(out, p), nil
 		}
 		if p.Digest, err = l.digest(ctx, p); err != nil {

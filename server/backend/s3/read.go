@@ -11,18 +11,15 @@ import (
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
 )
 
-// Get is [audit.Ledger.Get]. Entries of other processes are found after a Flush.
-func (l *Ledger) Get(ctx context.Context, index int64) (audit.Entry, error) {
-	var e audit.Entry
-	line, err := l.reader().line(ctx, index)
-	if err == nil {
-		e, err = audit.DecodeLine(line)
-		e.Index = index
-	}
+// Get reads an entry as its line has it.
+func (r raw) Get(ctx context.Context, index int64) (audit.Entry, error) {
+	line, err := r.reader().line(ctx, index)
 	if err != nil {
-		return audit.Entry{}, fmt.Errorf("s3: get entry %d: %w", index, err)
+		return audit.Entry{}, err
 	}
-	return e, nil
+	e, err := audit.DecodeLine(line)
+	e.Index = index
+	return e, err
 }
 
 // lineReader reads lines, and keeps the batch that it read last.
@@ -148,11 +145,11 @@ func (l *Ledger) Lines(ctx context.Context, from int64) iter.Seq2[[]byte, error]
 	}
 }
 
-// Query is [audit.Ledger.Query]. It looks for entries in memory, and reads the
+// Query yields entries as their lines have them, and names as they are stored. It looks for entries in memory, and reads the
 // objects of those that match.
-func (l *Ledger) Query(ctx context.Context, q audit.Query) iter.Seq2[audit.Entry, error] {
+func (l raw) Query(ctx context.Context, q audit.Query) iter.Seq2[audit.Entry, error] {
 	return func(yield func(audit.Entry, error) bool) {
-		fail := func(err error) { yield(audit.Entry{}, fmt.Errorf("s3: query: %w", err)) }
+		fail := func(err error) { yield(audit.Entry{}, err) }
 		if err := l.usable(ctx); err != nil {
 			fail(err)
 			return
@@ -176,16 +173,16 @@ func (l *Ledger) Query(ctx context.Context, q audit.Query) iter.Seq2[audit.Entry
 	}
 }
 
-// Count is [audit.Ledger.Count].
-func (l *Ledger) Count(ctx context.Context, q audit.Query) (n int64, err error) {
+// Count counts by the names that are stored.
+func (l raw) Count(ctx context.Context, q audit.Query) (n int64, err error) {
 	if err := l.usable(ctx); err != nil {
-		return 0, wrap("count", err)
+		return 0, err
 	}
 	q.After, q.Limit, q.Descending = 0, 0, false
 	for range l.matches(q) {
 		n++
 	}
-	return n, wrap("count", context.Cause(ctx))
+	return n, context.Cause(ctx)
 }
 
 // matches yields the indexes that q selects, in its order, from those that are

@@ -58,6 +58,13 @@ type Config struct {
 	KeyFile string
 	// Origin names a ledger that is made, see [audit.Config].Origin.
 	Origin string
+	// UsersAreSubjects and ClearDetails say what is encrypted under a person's
+	// key, see [audit.Config]. The keys are in the key store beside KeyFile, which
+	// one process has at a time: any other refuses entries with a subject.
+	UsersAreSubjects bool
+	ClearDetails     []string
+	// NewKeyStore replaces a key store that is lost, see [audit.SubjectsConfig].
+	NewKeyStore bool
 	// Retain is how long new objects are locked in compliance mode, and
 	// LegalHold whether they are held besides. The bucket must have been made
 	// with object lock. If zero and false, they are not locked.
@@ -132,8 +139,10 @@ type Ledger struct {
 	bucket *bucket
 	signer *group.Signer
 	queue  *group.Queue
-	ctx    context.Context // ends when the ledger is closed
-	cancel context.CancelFunc
+	// subjects encrypts, forgets and holds.
+	subjects *audit.Subjects
+	ctx      context.Context // ends when the ledger is closed
+	cancel   context.CancelFunc
 
 	step  sync.Mutex // held by whoever extends the state: commit, or a reader that catches up
 	state state
@@ -179,6 +188,12 @@ func open(ctx context.Context, cfg Config) (*Ledger, error) {
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.queue = group.New(l.commit)
+	if l.subjects, err = openSubjects(ctx, l); err != nil {
+		l.queue.Close()
+		l.background.Wait()
+		l.cancel()
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -206,14 +221,25 @@ func (l *Ledger) identify(ctx context.Context) error {
 
 // Append is [audit.Ledger.Append]: when it returns, the store has the object.
 func (l *Ledger) Append(ctx context.Context, e audit.Entry) (audit.Receipt, error) {
-	r, err := l.queue.Append(ctx, e)
-	return r, wrap("append", err)
+	rs, err := l.append(ctx, []audit.Entry{e})
+	if err != nil {
+		return audit.Receipt{}, wrap("append", err)
+	}
+	return rs[0], nil
 }
 
 // AppendBatch is [audit.Ledger.AppendBatch]: one object, or part of one.
 func (l *Ledger) AppendBatch(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
-	rs, err := l.queue.AppendBatch(ctx, entries)
+	rs, err := l.append(ctx, entries)
 	return rs, wrap("append", err)
+}
+
+func (l *Ledger) append(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
+	entries, err := l.subjects.Admit(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	return l.queue.AppendBatch(ctx, entries)
 }
 
 // RecordShards is [audit.Ledger.RecordShards].
@@ -224,6 +250,7 @@ func (l *Ledger) RecordShards(ctx context.Context, checkpoints ...audit.ShardChe
 
 // Import implements [audit.Backend].
 func (l *Ledger) Import(ctx context.Context, first int64, lines [][]byte) error {
+	defer l.subjects.Imported()
 	return wrap("import", l.queue.Import(ctx, first, lines))
 }
 
@@ -256,7 +283,7 @@ func (l *Ledger) Close() error {
 	l.closing.Do(func() {
 		l.queue.Close()
 		l.background.Wait()
-		err = l.publish(l.ctx, l.Checkpoint())
+		err = errors.Join(l.subjects.Close(), l.publish(l.ctx, l.Checkpoint()))
 		l.cancel()
 	})
 	return wrap("close", err)

@@ -197,9 +197,11 @@ func answer(r *http.Request, code int, name string) *http.Response {
 
 func TestFaults(t *testing.T) {
 	for _, every := range []int64{3, 4, 7} {
+		cfg := fresh(t)
 		t.Run(fmt.Sprintf("every %d", every), func(t *testing.T) {
+			t.Parallel() // it waits, mostly
 			var all []*faulty
-			race(t, fresh(t), func() http.RoundTripper {
+			race(t, cfg, func() http.RoundTripper {
 				f := &faulty{every: every}
 				all = append(all, f)
 				return f
@@ -310,6 +312,7 @@ func TestTamper(t *testing.T) {
 		{"a removed checkpoint", func(cfg Config) error { return remove(ctx, client, cfg, numbered(checkpointPrefix, 2)) }, numbered(checkpointPrefix, 2)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			cfg := configOf(t, server, bucket)
 			l, err := Open(ctx, cfg)
 			if err != nil {
