@@ -167,7 +167,10 @@ func TestTransactions(t *testing.T) {
 		}
 		return n
 	}
-	insert := func(c *pgwire.Conn) error { _, err := c.Exec(t.Context(), "INSERT INTO kept VALUES ($1)", 1); return err }
+	insert := func(c *pgwire.Conn) error {
+		_, err := c.Exec(t.Context(), "INSERT INTO kept VALUES ($1)", 1)
+		return err
+	}
 	if err := p.InTx(t.Context(), "", insert); err != nil || count() != 1 {
 		t.Errorf("commit: %v, %d rows", err, count())
 	}
