@@ -228,6 +228,9 @@ func listIDs(t *testing.T, c *client, path, list, field string) map[string]int {
 		if err := json.Unmarshal(raw, &item); err != nil {
 			return err
 		}
+		if item["agent_id"] == "kaizen" {
+			return nil // what the ledger says of itself (that it was recovered) nobody has sent
+		}
 		id, ok := item[field].(string)
 		if !ok {
 			return fmt.Errorf("item without %s: %s", field, raw)

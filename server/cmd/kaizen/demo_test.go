@@ -249,6 +249,7 @@ func TestDemoSurvivesKilledServer(t *testing.T) {
 				defer close(done)
 				done <- demoRun(t, "--server", p.url)
 			}()
+			waitForWork(t, p.url)
 			kills := 0
 			for alive := true; alive; {
 				select {
@@ -284,6 +285,26 @@ func TestDemoSurvivesKilledServer(t *testing.T) {
 				t.Errorf("verify = exit %d\n%s%s", code, out, errOut)
 			}
 		})
+	}
+}
+
+// waitForWork returns when the server has the first spans of the demo, which
+// asks whether there is a server before it begins.
+func waitForWork(t *testing.T, url string) {
+	t.Helper()
+	c, err := newClient(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		var stats struct{ Spans int64 }
+		if err := c.get(t.Context(), "/api/stats", nil, &stats); err != nil {
+			t.Fatal(err)
+		}
+		if stats.Spans > 0 {
+			return
+		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
 
