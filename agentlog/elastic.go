@@ -225,7 +225,7 @@ func (s *Elastic) Write(r *Record) error {
 		// A data stream refuses documents without a time.
 		e := encoders.Get().(*encoder)
 		e.buf = append(e.buf[:0], names[FormatECS].time...)
-		e.time(time.Now())
+		e.buf = e.appendTime(e.buf, time.Now())
 		doc = bytes.Join([][]byte{[]byte("{"), e.buf, []byte(`",`), doc[1:]}, nil)
 		encoders.Put(e)
 	} else {

@@ -1,7 +1,6 @@
 package agentlog
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -9,8 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kaizen-go/kaizen/redact"
 )
@@ -52,7 +52,10 @@ func (l *Logs) release(e *encoder) {
 	}
 	attrs := e.record.Attrs
 	clear(attrs) // let go of the texts
-	e.record, e.found, e.inside, e.red = Record{Attrs: attrs[:0]}, ids{}, nil, nil
+	// The record's other texts are written over by the next line: to clear them
+	// as well costs as much as to write them. Only what is not always written is.
+	e.record.Attrs, e.record.TraceID, e.record.SpanID = attrs[:0], trace.TraceID{}, trace.SpanID{}
+	e.inside, e.red = nil, nil
 	encoders.Put(e)
 }
 
@@ -82,61 +85,30 @@ func (e *encoder) head(format Format, r *Record, found *ids) {
 		return
 	}
 	n := &names[format]
-	e.buf = append(e.buf, '{')
+	buf := append(e.buf, '{')
 	if !r.Time.IsZero() {
-		e.buf = append(e.buf, n.time...)
-		e.time(r.Time)
-		e.buf = append(e.buf, '"', ',')
+		buf = append(buf, n.time...)
+		buf = e.appendTime(buf, r.Time)
+		buf = append(buf, '"', ',')
 	}
-	e.buf = append(e.buf, n.level...)
-	e.buf = append(e.buf, LevelName(r.Level)...)
-	e.buf = append(e.buf, '"', ',')
-	e.buf = append(e.buf, n.message...)
-	e.string(r.Message)
-	e.named(n.logger, r.Logger)
-	e.hex(n.trace, r.TraceID[:], found.trace)
-	e.hex(n.span, r.SpanID[:], found.span)
-	e.named(n.agent, found.agent)
-	e.named(n.session, found.session)
-	e.named(n.run, found.run)
-	e.named(n.user, found.user)
-}
-
-func (e *encoder) named(name, value string) {
-	if value != "" {
-		e.buf = append(e.buf, name...)
-		e.string(value)
-	}
-}
-
-// hex writes an id, or the text that stands for it where it is no valid one.
-func (e *encoder) hex(name string, id []byte, text string) {
-	if text != "" {
-		e.named(name, text)
-		return
-	}
-	if allZero(id) {
-		return
-	}
-	e.buf = append(e.buf, name...)
-	e.buf = append(e.buf, '"')
-	e.buf = hex.AppendEncode(e.buf, id)
-	e.buf = append(e.buf, '"')
-}
-
-func allZero(id []byte) bool {
-	for _, b := range id {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
+	buf = append(buf, n.level...)
+	buf = append(buf, LevelName(r.Level)...)
+	buf = append(buf, '"', ',')
+	buf = append(buf, n.message...)
+	buf = appendQuoted(buf, r.Message)
+	buf = appendNamed(buf, n.logger, r.Logger)
+	buf = appendID(buf, n.trace, r.TraceID[:], found.trace)
+	buf = appendID(buf, n.span, r.SpanID[:], found.span)
+	buf = appendNamed(buf, n.agent, found.agent)
+	buf = appendNamed(buf, n.session, found.session)
+	buf = appendNamed(buf, n.run, found.run)
+	e.buf = appendNamed(buf, n.user, found.user)
 }
 
 // headText writes "2026-01-02T15:04:05.123456789Z INFO planner: message id=…".
 func (e *encoder) headText(r *Record, found *ids) {
 	if !r.Time.IsZero() {
-		e.time(r.Time)
+		e.buf = e.appendTime(e.buf, r.Time)
 		e.buf = append(e.buf, ' ')
 	}
 	e.buf = append(e.buf, strings.ToUpper(LevelName(r.Level))...)
@@ -146,15 +118,15 @@ func (e *encoder) headText(r *Record, found *ids) {
 		e.buf = append(e.buf, ": "...)
 	}
 	e.plain(r.Message)
-	trace, span := found.trace, found.span
-	if trace == "" && r.TraceID.IsValid() {
-		trace = r.TraceID.String()
+	traceID, span := found.trace, found.span
+	if traceID == "" && r.TraceID.IsValid() {
+		traceID = r.TraceID.String()
 	}
 	if span == "" && r.SpanID.IsValid() {
 		span = r.SpanID.String()
 	}
 	for _, id := range [...]struct{ name, value string }{
-		{"trace_id", trace}, {"span_id", span}, {"agent_id", found.agent}, {"session_id", found.session}, {"run_id", found.run}, {"user_id", found.user},
+		{"trace_id", traceID}, {"span_id", span}, {"agent_id", found.agent}, {"session_id", found.session}, {"run_id", found.run}, {"user_id", found.user},
 	} {
 		if id.value != "" {
 			e.buf = append(e.buf, ' ')
@@ -226,6 +198,9 @@ func (e *encoder) attr(a slog.Attr, prefix string) bool {
 		return false
 	}
 	telling := e.red != nil && e.red.Field(a.Key)
+	if !telling && !e.text && e.scalar(a.Key, v, kind) {
+		return true
+	}
 	if telling || kind == slog.KindAny && e.red != nil {
 		v = e.red.Attr(slog.Attr{Key: a.Key, Value: v}).Value
 		if v.Kind() == slog.KindGroup {
@@ -307,24 +282,20 @@ func (e *encoder) value(v slog.Value, redacted bool) {
 		e.buf = strconv.AppendInt(e.buf, int64(v.Duration()), 10)
 	case slog.KindTime:
 		e.buf = append(e.buf, '"')
-		e.time(v.Time())
+		e.buf = e.appendTime(e.buf, v.Time())
 		e.buf = append(e.buf, '"')
 	default:
 		e.any(v.Any())
 	}
 }
 
-// float writes a number as JSON has it; what JSON has not is a text.
+// float writes a number, in quotes where JSON has none such.
 func (e *encoder) float(f float64) {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		e.string(strconv.FormatFloat(f, 'g', -1, 64))
+	if e.text && (math.IsNaN(f) || math.IsInf(f, 0)) {
+		e.word(strconv.FormatFloat(f, 'g', -1, 64))
 		return
 	}
-	format := byte('f')
-	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
-		format = 'e'
-	}
-	e.buf = strconv.AppendFloat(e.buf, f, format, -1, 64)
+	e.buf = appendFloat(e.buf, f)
 }
 
 // any writes a value of any other type as JSON, and one that cannot be encoded
@@ -418,39 +389,6 @@ func (e *encoder) cutOff(s string, total int) string {
 	return s[:end] + "…[cut, " + strconv.Itoa(total) + " bytes in all]"
 }
 
-// time writes an RFC 3339 time in UTC with nanoseconds. Lines come in order of
-// time, so the date and the second are mostly those of the line before.
-func (e *encoder) time(t time.Time) {
-	if sec := t.Unix(); sec != e.second {
-		u := t.UTC()
-		if y := u.Year(); y < 0 || y > 9999 {
-			e.buf = append(e.buf, "0000-00-00T00:00:00Z"...) // RFC 3339 has no such year
-			return
-		}
-		e.second = sec
-		u.AppendFormat(e.date[:0], "2006-01-02T15:04:05.")
-	}
-	e.buf = append(e.buf, e.date[:]...)
-	var digits [10]byte
-	n := t.Nanosecond()
-	for i := 8; i >= 0; i-- {
-		digits[i] = byte('0' + n%10)
-		n /= 10
-	}
-	digits[9] = 'Z'
-	e.buf = append(e.buf, digits[:]...)
-}
-
-// safe tells the bytes that stand in a JSON text as they are.
-var safe = func() (t [256]bool) {
-	for c := 0x20; c < utf8.RuneSelf; c++ {
-		t[c] = c != '"' && c != '\\' && c != 0x7f
-	}
-	return t
-}()
-
-const hexDigits = "0123456789abcdef"
-
 // string writes a text in quotes; bytes that are no UTF-8 become U+FFFD. In
 // the text format quotes are left out where nothing needs them.
 func (e *encoder) string(s string) {
@@ -461,44 +399,7 @@ func (e *encoder) string(s string) {
 	e.quoted(s)
 }
 
-func (e *encoder) quoted(s string) {
-	buf := append(e.buf, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if safe[c] {
-			i++
-			continue
-		}
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			if r != utf8.RuneError || size > 1 {
-				i += size
-				continue
-			}
-			buf = append(append(buf, s[start:i]...), "\ufffd"...)
-			i++
-			start = i
-			continue
-		}
-		buf = append(buf, s[start:i]...)
-		switch c {
-		case '"', '\\':
-			buf = append(buf, '\\', c)
-		case '\n':
-			buf = append(buf, '\\', 'n')
-		case '\r':
-			buf = append(buf, '\\', 'r')
-		case '\t':
-			buf = append(buf, '\\', 't')
-		default:
-			buf = append(buf, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		}
-		i++
-		start = i
-	}
-	e.buf = append(append(buf, s[start:]...), '"')
-}
+func (e *encoder) quoted(s string) { e.buf = appendQuoted(e.buf, s) }
 
 // word writes a value of the text format, in quotes if it has a sign that
 // separates.

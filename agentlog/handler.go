@@ -316,8 +316,9 @@ func (h *handler) encodeContext(r *slog.Record, e *encoder, base *persistent) {
 func (h *handler) collect(ctx context.Context, e *encoder, base *persistent, found *ids) {
 	rec := &e.record
 	*found = base.ids
-	if run, ok := runctx.From(ctx); ok {
-		rec.ParentRunID, rec.AgentName = run.ParentRunID, run.AgentName
+	run, ok := runctx.From(ctx)
+	rec.ParentRunID, rec.AgentName = run.ParentRunID, run.AgentName
+	if ok {
 		found.agent = or(run.AgentID, found.agent)
 		found.session = or(run.SessionID, found.session)
 		found.run = or(run.RunID, found.run)

@@ -64,6 +64,19 @@ type names struct {
 	keep  []string // normalised
 	seed  maphash.Seed
 	cache [cacheSize]atomic.Pointer[verdict]
+	// near has verdicts of the cache by a hash that costs next to nothing. Names
+	// may share a place in it: then the cache is asked.
+	near [nearSize]atomic.Pointer[verdict]
+}
+
+// nearSize is a power of two.
+const nearSize = 512
+
+// nearHash mixes the length and three letters of a name of at least two.
+func nearHash(name string) uint32 {
+	n := len(name)
+	h := uint32(n)*0x9e3779b1 ^ uint32(name[0]) ^ uint32(name[n/2])<<8 ^ uint32(name[n-1])<<16 ^ uint32(name[n-2])<<24
+	return h * 0x85ebca6b >> 23
 }
 
 type verdict struct {
@@ -89,6 +102,17 @@ func (n *names) kind(name string) nameKind {
 		}
 		return n.judge(name)
 	}
+	near := &n.near[nearHash(name)%nearSize]
+	if v := near.Load(); v != nil && v.name == name {
+		return v.kind
+	}
+	v := n.remembered(name)
+	near.Store(v)
+	return v.kind
+}
+
+// remembered is the verdict on a name of up to maxNameBytes, old or new.
+func (n *names) remembered(name string) *verdict {
 	h := maphash.String(n.seed, name)
 	slot := &n.cache[(h+h>>32%cacheWays)%cacheSize] // the one to give up if all are taken
 	for i := range uint64(cacheWays) {
@@ -99,12 +123,12 @@ func (n *names) kind(name string) nameKind {
 			break
 		}
 		if v.name == name {
-			return v.kind
+			return v
 		}
 	}
 	v := &verdict{name: strings.Clone(name), kind: n.judge(name)}
 	slot.Store(v)
-	return v.kind
+	return v
 }
 
 func (n *names) judge(name string) nameKind {

@@ -291,3 +291,36 @@ func deepText(v any) string {
 	}
 	return b.String()
 }
+
+// TestNamesShareAPlace: names whose quick hash is the same keep verdicts of
+// their own, also when they are asked for in turn.
+func TestNamesShareAPlace(t *testing.T) {
+	r := New(Config{})
+	places := make(map[uint32][]string)
+	for i := range 5000 {
+		name := fmt.Sprintf("field%d_count", i)
+		if i%2 == 0 {
+			name = fmt.Sprintf("x%d_api_key", i)
+		}
+		places[nearHash(name)%nearSize] = append(places[nearHash(name)%nearSize], name)
+	}
+	mixed := 0
+	for _, names := range places {
+		kinds := make(map[bool]bool)
+		for range 2 {
+			for _, name := range names {
+				want := strings.HasSuffix(name, "key")
+				if got := r.Field(name); got != want {
+					t.Fatalf("Field(%s) = %v, want %v", name, got, want)
+				}
+				kinds[want] = true
+			}
+		}
+		if len(kinds) == 2 {
+			mixed++
+		}
+	}
+	if mixed == 0 {
+		t.Error("no two names of different kinds share a place: the test shows nothing")
+	}
+}
