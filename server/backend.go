@@ -34,6 +34,33 @@ type AuditConfig struct {
 	DSN, DSNFile, Schema string
 	// S3 is the object store. Its KeyFile, Origin and Logger are the server's.
 	S3 s3.Config
+
+	// Files tunes a ledger in files.
+	Files AuditFilesConfig
+}
+
+// AuditFilesConfig tunes a ledger that is kept in files. The fields are those of
+// [audit.Config]; the zero value keeps everything and asks nobody.
+type AuditFilesConfig struct {
+	// Retention removes old segments. If zero, nothing is removed.
+	Retention audit.Retention
+	// SegmentBytes is the size from which on a segment is sealed, SealAfter the
+	// age. If zero, 64 MiB and 24 hours; a negative age is never.
+	SegmentBytes int64
+	SealAfter    time.Duration
+	// Archive is a directory to which sealed segments are copied before
+	// retention may remove them. If empty, none.
+	Archive string
+	// Anchors are where checkpoints are kept, every AnchorEvery (1 hour if
+	// zero): files, each named by a path outside the ledger.
+	Anchors     []string
+	AnchorEvery time.Duration
+	// WitnessFile names a file of witnesses that are asked for cosignatures
+	// every WitnessEvery (1 minute if zero): on each line a URL, a space and a
+	// public key. WitnessQuorum is how many must cosign; if zero, all.
+	WitnessFile   string
+	WitnessQuorum int
+	WitnessEvery  time.Duration
 }
 
 // serverLedger is what the server needs of its ledger, wherever it is.
@@ -64,13 +91,16 @@ func (s *Server) openLedger() (serverLedger, error) {
 		cfg.S3.UsersAreSubjects, cfg.S3.ClearDetails = true, audit.TechnicalDetails()
 		return s3.Open(ctx, cfg.S3)
 	}
-	return audit.Open(filepath.Join(dir, ledgerFolder), audit.Config{
-		KeyDir: filepath.Join(dir, keysFolder),
-		Logger: s.logger,
-		// Whoever an agent works for can be forgotten.
-		UsersAreSubjects: true,
-		ClearDetails:     audit.TechnicalDetails(),
-	})
+	ledgerConfig, err := cfg.Files.ledger()
+	if err != nil {
+		return nil, err
+	}
+	ledgerConfig.KeyDir = filepath.Join(dir, keysFolder)
+	ledgerConfig.Logger = s.logger
+	// Whoever an agent works for can be forgotten.
+	ledgerConfig.UsersAreSubjects = true
+	ledgerConfig.ClearDetails = audit.TechnicalDetails()
+	return audit.Open(filepath.Join(dir, ledgerFolder), ledgerConfig)
 }
 
 // auditOpenTimeout bounds the opening of a ledger that is not on this machine.
@@ -83,6 +113,7 @@ func (c AuditConfig) check() error {
 		if c.DSN != "" || c.DSNFile != "" || c.S3.Bucket != "" {
 			return fmt.Errorf("server: %w: a database or a bucket is given, and the audit ledger is kept in files", ErrConfig)
 		}
+		return c.Files.check()
 	case AuditPostgres:
 		if (c.DSN == "") == (c.DSNFile == "") {
 			return fmt.Errorf("server: %w: PostgreSQL needs either DSN or DSNFile", ErrConfig)
@@ -93,6 +124,9 @@ func (c AuditConfig) check() error {
 		}
 	default:
 		return fmt.Errorf("server: %w: audit backend %q is none of %s, %s, %s", ErrConfig, c.Backend, AuditFiles, AuditPostgres, AuditS3)
+	}
+	if !c.Files.zero() {
+		return fmt.Errorf("server: %w: retention, sealing, archive, anchors and witnesses are settings of a ledger in files, not of %s", ErrConfig, c.Backend)
 	}
 	return nil
 }

@@ -58,17 +58,23 @@ func (w watchedLedger) watch(err error) {
 }
 
 // watchedFiles is a watchedLedger with what only the ledger in files can do:
-// erasure and legal hold.
+// erasure, legal hold, counts by its index, sealing, archive and retention.
 type watchedFiles struct {
 	watchedLedger
 	governor
 }
 
-// governor is what the API needs to forget and to hold.
+// governor is what the API needs for that.
 type governor interface {
 	Erase(ctx context.Context, x audit.Erasure) (audit.ErasureReceipt, error)
 	Hold(ctx context.Context, h audit.Hold) (audit.Hold, audit.Receipt, error)
 	Release(ctx context.Context, x audit.Release) (audit.Receipt, error)
+	Holds() []audit.Hold
+	Group(ctx context.Context, q audit.Query, by audit.Field, top int) ([]audit.GroupCount, error)
+	Segments() []audit.SegmentInfo
+	Seal(ctx context.Context) error
+	Prune(ctx context.Context, o audit.PruneOptions) (audit.PruneReport, error)
+	Archive(ctx context.Context, target audit.ArchiveTarget) (audit.ArchiveReport, error)
 }
 
 // apiLedger is w as the API gets it.

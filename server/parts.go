@@ -87,6 +87,7 @@ func (s *Server) openParts(ctx context.Context) error {
 	p.api = api.New(api.Config{
 		Store:      p.store,
 		Ledger:     apiLedger(watchedLedger{p.ledger, m, p.users, &p.ledgerFailed, p.ship}),
+		Archive:    s.cfg.Audit.archive(),
 		Registerer: p.registry,
 		Logger:     s.logger,
 	})

@@ -27,7 +27,8 @@ ledger's own directory, also one that a server or an agent is writing to.`,
 		newAuditVerify(), newAuditQuery(), newAuditProve(), newAuditCheck(), newAuditTail(),
 		newAuditErase(), newAuditHold(), newAuditRelease(), newAuditHolds(),
 		newAuditConsistency(), newAuditTiles(), newAuditCompare(), newAuditAcceptRestore(),
-		newAuditRotateKey(), newAuditCopy(), newAuditMove())
+		newAuditRotateKey(), newAuditCopy(), newAuditMove(),
+		newAuditRetention(), newAuditSeal(), newAuditArchive(), newAuditSegments(), newAuditExport())
 }
 
 // ledger is what the subcommands read: a directory, or a server's API.
@@ -35,6 +36,8 @@ type ledger interface {
 	// query yields the entries that q selects, in its order.
 	query(ctx context.Context, q audit.Query) iter.Seq2[entry, error]
 	count(ctx context.Context, q audit.Query) (int64, error)
+	// group counts the entries for each value of a field, the top largest.
+	group(ctx context.Context, q audit.Query, by string, top int) ([]groupCount, error)
 	// proof returns the proof file of one entry.
 	proof(ctx context.Context, index int64) ([]byte, error)
 	// size returns the number of entries, as of now.
@@ -76,7 +79,7 @@ func openLedger(ctx context.Context, src *source) (ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dirLedger{r}, nil
+	return dirLedger{r, dir}, nil
 }
 
 // heldLedger returns the ledger of the server that holds dir, if it answers.
@@ -113,7 +116,10 @@ func openReader(dir string) (*audit.Reader, error) {
 }
 
 // dirLedger reads files.
-type dirLedger struct{ r *audit.Reader }
+type dirLedger struct {
+	r   *audit.Reader
+	dir string
+}
 
 func (l dirLedger) query(ctx context.Context, q audit.Query) iter.Seq2[entry, error] {
 	return func(yield func(entry, error) bool) {
@@ -140,6 +146,29 @@ func (l dirLedger) count(ctx context.Context, q audit.Query) (int64, error) {
 		return 0, failed(err)
 	}
 	return n, nil
+}
+
+// groupCount is how many entries have one value of a field.
+type groupCount struct {
+	Value string `json:"value"`
+	Count int64  `json:"count"`
+}
+
+// groupFields are what --by may name.
+var groupFields = map[string]audit.Field{
+	"agent": audit.ByAgent, "user": audit.ByUser, "subject": audit.BySubject, "action": audit.ByAction, "result": audit.ByResult,
+}
+
+func (l dirLedger) group(ctx context.Context, q audit.Query, by string, top int) ([]groupCount, error) {
+	counts, err := l.r.Group(ctx, q, groupFields[by], top)
+	if err != nil {
+		return nil, failed(err)
+	}
+	out := make([]groupCount, len(counts))
+	for i, c := range counts {
+		out[i] = groupCount{c.Value, c.Count}
+	}
+	return out, nil
 }
 
 func (l dirLedger) proof(_ context.Context, index int64) ([]byte, error) {
@@ -217,6 +246,17 @@ func (l apiLedger) count(ctx context.Context, q audit.Query) (int64, error) {
 	}
 	err := l.c.get(ctx, "/api/audit", v, &answer)
 	return answer.Count, err
+}
+
+func (l apiLedger) group(ctx context.Context, q audit.Query, by string, top int) ([]groupCount, error) {
+	v := apiQuery(q)
+	v.Set("by", by)
+	v.Set("top", strconv.Itoa(top))
+	var answer struct {
+		Groups []groupCount `json:"groups"`
+	}
+	err := l.c.get(ctx, "/api/audit", v, &answer)
+	return answer.Groups, err
 }
 
 func (l apiLedger) proof(ctx context.Context, index int64) ([]byte, error) {

@@ -114,18 +114,28 @@ func openPlace(ctx context.Context, place, key string) (audit.Backend, error) {
 		_, schema, _ := strings.Cut(place, ":")
 		return postgres.Open(ctx, postgres.Config{DSN: os.Getenv("KAIZEN_AUDIT_DSN"), Schema: schema, KeyFile: key})
 	case strings.HasPrefix(place, "s3://"), strings.HasPrefix(place, "s3+http://"):
-		scheme, rest, _ := strings.Cut(place, "://")
-		parts := strings.SplitN(rest, "/", 3)
-		if len(parts) < 2 {
-			return nil, fmt.Errorf("%s names no bucket: want s3://ENDPOINT/BUCKET/PREFIX", place)
+		cfg, err := bucketAt(place)
+		if err != nil {
+			return nil, err
 		}
-		cfg := s3.Config{Endpoint: parts[0], Bucket: parts[1], Plaintext: scheme == "s3+http", KeyFile: key}
-		if len(parts) == 3 {
-			cfg.Prefix = parts[2]
-		}
+		cfg.KeyFile = key
 		return s3.Open(ctx, cfg)
 	}
 	return openFiles(place, key)
+}
+
+// bucketAt reads s3://ENDPOINT/BUCKET/PREFIX.
+func bucketAt(place string) (cfg s3.Config, err error) {
+	scheme, rest, _ := strings.Cut(place, "://")
+	parts := strings.SplitN(rest, "/", 3)
+	if len(parts) < 2 {
+		return cfg, fmt.Errorf("%s names no bucket: want s3://ENDPOINT/BUCKET/PREFIX", place)
+	}
+	cfg = s3.Config{Endpoint: parts[0], Bucket: parts[1], Plaintext: scheme == "s3+http"}
+	if len(parts) == 3 {
+		cfg.Prefix = parts[2]
+	}
+	return cfg, nil
 }
 
 // openFiles opens a directory under the key, which is put where a ledger of that

@@ -118,11 +118,16 @@ func (h *holdAnswer) selects() string {
 	return strings.Join(parts, ", ")
 }
 
-// governed is a ledger that can be told to forget and to hold.
+// governed is a ledger that can be told to forget, to hold, and what to keep.
 type governed interface {
 	erase(ctx context.Context, x audit.Erasure) (erasureAnswer, error)
 	hold(ctx context.Context, h holdAnswer) (holdAnswer, receiptAnswer, error)
 	release(ctx context.Context, x audit.Release) (receiptAnswer, error)
+	// prune removes what limits do not keep; zero limits are the configured ones.
+	prune(ctx context.Context, limits audit.Retention, dryRun bool) (pruneAnswer, error)
+	seal(ctx context.Context) ([]segmentAnswer, error)
+	// archive copies sealed segments to a place; "" is the configured one.
+	archive(ctx context.Context, to string) (archiveAnswer, error)
 	close() error
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,22 +15,31 @@ import (
 )
 
 func newAuditQuery() *cobra.Command {
-	var onlyCount, asJSON bool
-	var limit int
+	var onlyCount, asJSON, descending, stored bool
+	var limit, top int
+	var by string
 	cmd := &cobra.Command{
 		Use:   "query",
 		Short: "Print entries of the ledger as JSON lines",
 		Long: `query prints the entries that match all filters, oldest first, one JSON object a
-line. With --count it prints their number alone.`,
+line. With --count it prints their number alone, with --by the largest numbers for
+each agent, user, subject, action or result: both are read from the index, without
+the entries.`,
 		Example: `  kaizen audit query --agent planner --since 24h
   kaizen audit query --result denied --count
+  kaizen audit query --by user --top 5 --since 7d
   kaizen audit query --trace 4bf92f3577b34da6a3ce929d0e0e4736 --server http://127.0.0.1:7070`,
 		Args: cobra.NoArgs,
 	}
 	src, filter := addSource(cmd), addEntryFilter(cmd)
 	cmd.Flags().IntVar(&limit, "limit", 0, "at most this many; 0 means all")
 	cmd.Flags().BoolVar(&onlyCount, "count", false, "print the number of entries alone")
-	cmd.Flags().BoolVar(&asJSON, "json", false, `print the count as {"count":N}; entries are JSON in any case`)
+	cmd.Flags().BoolVar(&descending, "descending", false, "the newest entry first")
+	cmd.Flags().BoolVar(&stored, "stored", false, "as the lines have them: what is encrypted stays so, people are tokens")
+	cmd.Flags().StringVar(&by, "by", "", "count by agent, user, subject, action or result")
+	cmd.Flags().IntVar(&top, "top", 10, "with --by: how many of the largest numbers")
+	cmd.Flags().BoolVar(&asJSON, "json", false, `print a count as {"count":N}, counts as {"value":V,"count":N}; entries are JSON in any case`)
+	cmd.MarkFlagsMutuallyExclusive("count", "by")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		q, err := filter.query(time.Now())
 		if err != nil {
@@ -37,7 +48,15 @@ line. With --count it prints their number alone.`,
 		if err := checkLimit(limit); err != nil {
 			return err
 		}
-		q.Limit = limit
+		q.Limit, q.Descending, q.Stored = limit, descending, stored
+		if by != "" {
+			if _, ok := groupFields[by]; !ok || top < 1 || top > maxTop {
+				return usage(fmt.Errorf("--by %q --top %d: want agent, user, subject, action or result, and 1 to %d", by, top, maxTop), "")
+			}
+			return withLedger(cmd.Context(), src, func(l ledger) error {
+				return printGroups(cmd.Context(), cmd.OutOrStdout(), l, q, by, top, asJSON)
+			})
+		}
 		return withLedger(cmd.Context(), src, func(l ledger) error {
 			if onlyCount {
 				return printCount(cmd.Context(), cmd.OutOrStdout(), l, q, asJSON)
@@ -56,6 +75,35 @@ line. With --count it prints their number alone.`,
 		})
 	}
 	return cmd
+}
+
+// maxTop is the most that a server answers.
+const maxTop = 10_000
+
+// printGroups prints how many entries there are for each value of a field.
+func printGroups(ctx context.Context, w io.Writer, l ledger, q audit.Query, by string, top int, asJSON bool) error {
+	counts, err := l.group(ctx, q, by, top)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		enc := json.NewEncoder(w)
+		for _, c := range counts {
+			if err := enc.Encode(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := newTable(w, strings.ToUpper(by), "ENTRIES")
+	for _, c := range counts {
+		value := c.Value
+		if value == "" {
+			value = "(none)"
+		}
+		t.row(value, strconv.FormatInt(c.Count, 10))
+	}
+	return t.flush()
 }
 
 // printCount prints how many entries q selects; --limit caps it.

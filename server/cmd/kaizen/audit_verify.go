@@ -21,7 +21,7 @@ func newAuditVerify() *cobra.Command {
 	var kept, anchors []string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "verify [DIR|URL]",
+		Use:   "verify [DIR|URL|PACK]",
 		Short: "Check that the ledger is what was signed",
 		Long: `verify checks every entry, proof and checkpoint of a ledger, and changes nothing.
 It needs no server: DIR is a data directory or a ledger's own (default
@@ -35,6 +35,9 @@ Keep both elsewhere. --checkpoints and --anchors name files and directories of
 many: receipts, proofs, what anchors wrote. Each has to be of this history; the
 verdict is "rollback" when the ledger has fewer entries, "fork" when it has
 others, "split view" when two that were kept contradict each other.
+
+PACK is a zip file or directory that kaizen audit export wrote: every entry, proof
+and file in it is checked with nothing else at hand.
 
 With a URL it reads the whole ledger over the API, page by page, builds the
 Merkle tree from the entries and compares its root with the signed checkpoint,
@@ -61,6 +64,13 @@ the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
 		}
 		if cfg.Checkpoints, err = readKept(append(kept, anchors...)); err != nil {
 			return err
+		}
+		pack, closePack, isPack, err := openPack(target)
+		if err != nil {
+			return err
+		}
+		if isPack {
+			return errors.Join(verifyPack(cmd, pack, cfg, asJSON), closePack())
 		}
 		progress := startProgress(cmd.ErrOrStderr())
 		cfg.Progress = progress.show
@@ -144,6 +154,9 @@ func (v verdict) print(w io.Writer, asJSON bool) error {
 	}
 	r := v.Report
 	_, err := fmt.Fprintf(w, "intact: %d entries of %s, signed by %s\nroot %s\n", r.Entries, clean(r.Origin), clean(r.Key), hex.EncodeToString(r.Checkpoint.Root[:]))
+	if err == nil && r.Pruned > 0 {
+		_, err = fmt.Fprintf(w, "%d entries were removed by retention, as the ledger says; their hashes were checked\n", r.Pruned)
+	}
 	if err == nil && r.Unsigned > 0 {
 		_, err = fmt.Fprintf(w, "%d newer entries are not covered by a checkpoint yet\n", r.Unsigned)
 	}
@@ -159,6 +172,7 @@ func (v verdict) object() map[string]any {
 	r := v.Report
 	return map[string]any{
 		"intact": true, "origin": r.Origin, "key": r.Key, "entries": r.Entries, "unsigned": r.Unsigned,
+		"pruned": r.Pruned, "segments": r.Segments, "sealed": r.Sealed, "clean": r.Clean,
 		"size": r.Checkpoint.Size, "root": hex.EncodeToString(r.Checkpoint.Root[:]),
 	}
 }
@@ -168,11 +182,12 @@ type progress struct {
 	w     io.Writer
 	on    bool
 	shown time.Time
+	verb  string
 }
 
 func startProgress(w io.Writer) *progress {
 	f, ok := w.(*os.File)
-	return &progress{w: w, on: ok && isTerminal(f), shown: time.Now()}
+	return &progress{w: w, on: ok && isTerminal(f), shown: time.Now(), verb: "checked"}
 }
 
 // show is called by the check, from one goroutine at a time. The first second
@@ -182,7 +197,7 @@ func (p *progress) show(done, total int64) {
 		return
 	}
 	p.shown = time.Now()
-	fmt.Fprintf(p.w, "\rchecked %d of %d entries (%d%%)", done, total, done*100/total)
+	fmt.Fprintf(p.w, "\r%s %d of %d entries (%d%%)", p.verb, done, total, done*100/total)
 }
 
 func (p *progress) end() {

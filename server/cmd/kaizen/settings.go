@@ -15,6 +15,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 
+	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server"
 	"github.com/kaizen-go/kaizen/server/backend/s3"
 )
@@ -52,6 +53,16 @@ type settings struct {
 	AuditBucket      string        `koanf:"audit-s3-bucket"`
 	AuditPrefix      string        `koanf:"audit-s3-prefix"`
 	AuditRetain      time.Duration `koanf:"audit-s3-retain"`
+	AuditMaxAge      time.Duration `koanf:"audit-max-age"`
+	AuditMaxBytes    int64         `koanf:"audit-max-bytes"`
+	AuditSegment     int64         `koanf:"audit-segment-bytes"`
+	AuditSealAfter   time.Duration `koanf:"audit-seal-after"`
+	AuditArchive     string        `koanf:"audit-archive"`
+	AuditAnchor      []string      `koanf:"audit-anchor"`
+	AuditAnchorEvery time.Duration `koanf:"audit-anchor-every"`
+	AuditWitnesses   string        `koanf:"audit-witnesses"`
+	AuditQuorum      int           `koanf:"audit-witness-quorum"`
+	AuditWitnessTime time.Duration `koanf:"audit-witness-every"`
 	ShutdownTimeout  time.Duration `koanf:"shutdown-timeout"`
 	LogLevel         string        `koanf:"log-level"`
 	LogFormat        string        `koanf:"log-format"`
@@ -85,6 +96,16 @@ func addServerFlags(f *pflag.FlagSet) {
 	f.String("audit-s3-bucket", "", "its bucket")
 	f.String("audit-s3-prefix", "", "what the names of the ledger's objects begin with")
 	f.Duration("audit-s3-retain", 0, "how long new objects are locked against removal")
+	f.Duration("audit-max-age", 0, "remove sealed segments of the audit ledger whose newest entry is older (0: keep all); holds keep what they are on")
+	f.Int64("audit-max-bytes", 0, "remove the oldest sealed segments until the files take no more (0: any size)")
+	f.Int64("audit-segment-bytes", 0, "seal a segment of the audit ledger from this size on (0: 64 MiB)")
+	f.Duration("audit-seal-after", 0, "seal a segment from this age on (0: 24h; negative: never)")
+	f.String("audit-archive", "", "directory to copy sealed segments to; retention waits for it")
+	f.StringSlice("audit-anchor", nil, "file, out of reach of this machine's users, that signed checkpoints are appended to")
+	f.Duration("audit-anchor-every", 0, "how often (0: 1h)")
+	f.String("audit-witnesses", "", "file of witnesses to ask for cosignatures: a URL and a public key on each line")
+	f.Int("audit-witness-quorum", 0, "how many of them must cosign (0: all)")
+	f.Duration("audit-witness-every", 0, "how often they are asked (0: 1m)")
 	f.Duration("shutdown-timeout", 20*time.Second, "how long a stop waits for running requests")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "text", "text or json, on standard error")
@@ -185,6 +206,12 @@ func (s settings) audit() server.AuditConfig {
 		S3: s3.Config{
 			Endpoint: s.AuditEndpoint, Plaintext: s.AuditPlaintext, Region: s.AuditRegion,
 			Bucket: s.AuditBucket, Prefix: s.AuditPrefix, Retain: s.AuditRetain,
+		},
+		Files: server.AuditFilesConfig{
+			Retention:    audit.Retention{MaxAge: s.AuditMaxAge, MaxBytes: s.AuditMaxBytes},
+			SegmentBytes: s.AuditSegment, SealAfter: s.AuditSealAfter, Archive: s.AuditArchive,
+			Anchors: s.AuditAnchor, AnchorEvery: s.AuditAnchorEvery,
+			WitnessFile: s.AuditWitnesses, WitnessQuorum: s.AuditQuorum, WitnessEvery: s.AuditWitnessTime,
 		},
 	}
 	if c.Backend == server.AuditPostgres && c.DSNFile == "" {

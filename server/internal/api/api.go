@@ -50,6 +50,9 @@ type Config struct {
 	// Ledger is the audit ledger. If nil, the paths under /api/audit answer
 	// 503 and counts of entries are zero.
 	Ledger Ledger
+	// Archive is where POST /api/audit/archive copies sealed segments. If nil,
+	// it answers 409.
+	Archive audit.ArchiveTarget
 	// Registerer takes kaizen_server_query_duration_seconds. If nil, it is
 	// not exposed.
 	Registerer prometheus.Registerer
@@ -93,12 +96,16 @@ func routes() []route {
 		{"GET", "/api/agents", windowParams, (*api).agents, agentList{}},
 		{"GET", "/api/costs", with(windowParams, "by"), (*api).costs, query.Costs{}},
 		{"GET", "/api/stats", windowParams, (*api).stats, query.Totals{}},
-		{"GET", "/api/audit", with(pageParams, "agent", "user", "action", "result", "trace", "span", "run", "session", "subject", "form", "order", "count"), (*api).entries, entryPage{}},
+		{"GET", "/api/audit", with(pageParams, "agent", "user", "action", "result", "trace", "span", "run", "session", "subject", "form", "order", "count", "by", "top"), (*api).entries, entryPage{}},
 		{"POST", "/api/audit", nil, (*api).appendEntries, receipts{}},
 		{"POST", "/api/audit/erase", nil, (*api).erase, erasure{}},
 		{"POST", "/api/audit/hold", nil, (*api).hold, placed{}},
 		{"POST", "/api/audit/release", nil, (*api).release, released{}},
 		{"GET", "/api/audit/holds", nil, (*api).holds, holdList{}},
+		{"GET", "/api/audit/segments", nil, (*api).segments, segmentList{}},
+		{"POST", "/api/audit/seal", nil, (*api).seal, segmentList{}},
+		{"POST", "/api/audit/retention", nil, (*api).retention, pruned{}},
+		{"POST", "/api/audit/archive", nil, (*api).archive, archived{}},
 		{"GET", "/api/audit/checkpoint", nil, (*api).checkpoint, checkpoint{}},
 		{"GET", "/api/audit/proof/{index}", nil, (*api).proof, nil},
 		{"GET", "/api/openapi.json", nil, (*api).openAPI, nil},

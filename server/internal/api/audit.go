@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -30,12 +31,28 @@ type entryPage struct {
 	Next    *string       `json:"next,omitempty"`
 	Size    *int64        `json:"size,omitempty"`
 	Count   *int64        `json:"count,omitempty"`
+	// By and Groups answer a question with by.
+	By     string       `json:"by,omitempty"`
+	Groups []entryGroup `json:"groups,omitempty"`
+}
+
+// entryGroup is how many entries have one value of a field.
+type entryGroup struct {
+	Value string `json:"value"`
+	Count int64  `json:"count"`
 }
 
 // MarshalJSON writes an empty list as one.
 func (p entryPage) MarshalJSON() ([]byte, error) {
 	if p.Count != nil {
 		return json.Marshal(map[string]any{"count": *p.Count})
+	}
+	if p.By != "" {
+		groups := p.Groups
+		if groups == nil {
+			groups = []entryGroup{}
+		}
+		return json.Marshal(map[string]any{"by": p.By, "groups": groups})
 	}
 	entries := p.Entries
 	if entries == nil {
@@ -61,6 +78,11 @@ func (a *api) entries(r *http.Request, p params) (any, error) {
 		n, err := a.cfg.Ledger.Count(r.Context(), q)
 		return entryPage{Count: &n}, err
 	}
+	if by, err := p.oneOf("by", groupNames...); err != nil {
+		return nil, err
+	} else if by != "" {
+		return a.groups(r, p, q, by)
+	}
 	q.Limit = limit + 1 // one more tells whether there is a next page
 	page := entryPage{Next: new(""), Size: new(a.cfg.Ledger.Size())}
 	for e, err := range a.cfg.Ledger.Query(r.Context(), q) {
@@ -72,6 +94,43 @@ func (a *api) entries(r *http.Request, p params) (any, error) {
 			break
 		}
 		page.Entries = append(page.Entries, e)
+	}
+	return page, nil
+}
+
+// groupFields are what by may name.
+var groupFields = map[string]audit.Field{
+	"agent": audit.ByAgent, "user": audit.ByUser, "subject": audit.BySubject, "action": audit.ByAction, "result": audit.ByResult,
+}
+
+var groupNames = []string{"agent", "user", "subject", "action", "result"}
+
+// maxGroups bounds one answer.
+const maxGroups = 10_000
+
+// groups counts entries for each value of a field.
+func (a *api) groups(r *http.Request, p params, q audit.Query, by string) (any, error) {
+	l, ok := a.cfg.Ledger.(interface {
+		Group(ctx context.Context, q audit.Query, by audit.Field, top int) ([]audit.GroupCount, error)
+	})
+	if !ok {
+		return nil, &apiError{http.StatusServiceUnavailable, codeUnavailable, "this audit ledger has no index to count by"}
+	}
+	top := 10
+	if text := p.get("top"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxGroups {
+			return nil, badRequest("top %q is not a number from 1 to %d", text, maxGroups)
+		}
+		top = n
+	}
+	counts, err := l.Group(r.Context(), q, groupFields[by], top)
+	if err != nil {
+		return nil, fmt.Errorf("api: group the ledger: %w", err)
+	}
+	page := entryPage{By: by}
+	for _, c := range counts {
+		page.Groups = append(page.Groups, entryGroup{c.Value, c.Count})
 	}
 	return page, nil
 }
