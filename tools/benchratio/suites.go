@@ -20,6 +20,7 @@ var suites = []suite{
 		{"counter with exemplar", "BenchmarkCounter/exemplar/kaizen", "client_golang", "BenchmarkCounter/exemplar/client_golang"},
 		{"histogram, by labels", "BenchmarkHistogram/five_labels/kaizen", "WithLabelValues", "BenchmarkHistogram/five_labels/client_golang"},
 		{"histogram with exemplar", "BenchmarkHistogram/exemplar/kaizen", "client_golang", "BenchmarkHistogram/exemplar/client_golang"},
+		{"histogram with exemplar", "BenchmarkHistogram/exemplar/kaizen", "its plain observe", "BenchmarkHistogram/five_labels/kaizen"},
 	}},
 	{"./otlp", []pair{
 		{"span to the queue, encoded and sent", "BenchmarkSpanProcessor/otlp,_encoded,_gzip,_discarded", "no processor", "BenchmarkSpanProcessor/none"},
