@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/audit/anchor"
 	"github.com/kaizen-go/kaizen/internal/runctx"
 	"github.com/kaizen-go/kaizen/metrics"
 	"github.com/kaizen-go/kaizen/otlp"
@@ -87,8 +88,12 @@ func newAuditor(o *Observer, r *redact.Redactor) (*Auditor, error) {
 
 // ledgerConfig makes what is about a user forgettable: its entries are encrypted
 // under a key of the user's own, but for what is not about a person.
-func ledgerConfig(cfg Config) audit.Config {
-	return audit.Config{Logger: cfg.Logger, UsersAreSubjects: true, ClearDetails: audit.TechnicalDetails()}
+func ledgerConfig(cfg Config, m *metrics.Metrics) audit.Config {
+	return audit.Config{
+		Logger: cfg.Logger, UsersAreSubjects: true, ClearDetails: audit.TechnicalDetails(),
+		Anchors: anchor.Count(cfg.AuditAnchors, func(target, result string) { m.Count(metrics.AuditAnchors, target, result) }),
+		Witness: anchor.CountWitness(cfg.AuditWitness, func(result string) { m.Count(metrics.AuditWitnessings, result) }),
+	}
 }
 
 // Ledger returns the ledger in a directory of this process, or nil.

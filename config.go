@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kaizen-go/kaizen/agentlog"
+	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/price"
 	"github.com/kaizen-go/kaizen/redact"
 	"github.com/kaizen-go/kaizen/sampling"
@@ -84,6 +85,13 @@ type Config struct {
 	// What entries say about their user is encrypted under keys in "keys" beside
 	// it, and can be forgotten: see [audit.Ledger.Erase].
 	AuditDir string
+	// AuditWitness has the checkpoints of the ledger in AuditDir cosigned, and
+	// AuditAnchors keep them elsewhere: see [audit.Config]. Package
+	// [github.com/kaizen-go/kaizen/audit/witness] has witnesses,
+	// [github.com/kaizen-go/kaizen/audit/anchor] an anchor in a log collector.
+	// The metric kaizen_audit_anchors_total counts both kinds of answer.
+	AuditWitness audit.Witness
+	AuditAnchors []audit.Anchor
 	// DurableAudit makes an operation wait until its audit entry is durable.
 	// Without it entries are queued and are durable some milliseconds later.
 	DurableAudit bool

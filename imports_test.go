@@ -14,10 +14,10 @@ const module = "github.com/kaizen-go/kaizen"
 // two of them is in wire.go.
 var layers = map[string]int{
 	"redact": 0, "price": 0, "internal/runctx": 0, "internal/merkle": 0, "internal/durable": 0, "internal/ship": 0,
-	"audit": 1, "audit/shard": 2, "audit/witness": 2, "hook": 1, "genai": 1, "metrics": 1, "agentlog": 1, "otlp": 1, "llmhttp": 1, "sampling": 1,
-	"":           2,
-	"agent":      3,
-	"kaizentest": 3,
+	"audit": 1, "audit/shard": 2, "audit/witness": 2, "audit/anchor": 2, "hook": 1, "genai": 1, "metrics": 1, "agentlog": 1, "otlp": 1, "llmhttp": 1, "sampling": 1,
+	"":           3,
+	"agent":      4,
+	"kaizentest": 4,
 	"dashboards": 0,
 }
 

@@ -105,7 +105,7 @@ func Start(ctx context.Context, cfg Config) (_ *Observer, err error) {
 	}
 	if cfg.AuditDir != "" && cfg.Off&Audit == 0 {
 		// An entry of this ledger is durable when its committer has synced it.
-		if o.ledger, err = audit.Open(cfg.AuditDir, ledgerConfig(cfg)); err != nil {
+		if o.ledger, err = audit.Open(cfg.AuditDir, ledgerConfig(cfg, o.metrics)); err != nil {
 			return nil, fmt.Errorf("kaizen: start audit: %w", err)
 		}
 	}

@@ -103,6 +103,8 @@ const (
 	AuditEntries
 	AuditAppendFailures
 	AuditChecks
+	AuditAnchors
+	AuditWitnessings
 	TelemetrySelf
 	TelemetryDropped
 	TelemetryExportFailures
@@ -172,6 +174,8 @@ var counterFamilies = [numCounters]Family{
 	AuditEntries:            {"kaizen_audit_entries_total", "Audit entries that were acknowledged.", TypeCounter, []string{"action", "result", "severity"}, nil},
 	AuditAppendFailures:     {"kaizen_audit_append_failures_total", "Audit entries that could not be made durable.", TypeCounter, nil, nil},
 	AuditChecks:             {"kaizen_audit_checks_total", "Verifications of the ledger by result.", TypeCounter, []string{"result"}, nil},
+	AuditAnchors:            {"kaizen_audit_anchors_total", "Attempts to keep a checkpoint of the ledger elsewhere, by kind of place and result.", TypeCounter, []string{"target", "result"}, nil},
+	AuditWitnessings:        {"kaizen_audit_witnessings_total", "Attempts to have a checkpoint of the ledger cosigned by witnesses, by result.", TypeCounter, []string{"result"}, nil},
 	TelemetrySelf:           {"kaizen_telemetry_self_seconds_total", "Time that recording took on the caller.", TypeCounter, []string{"signal"}, nil},
 	TelemetryDropped:        {"kaizen_telemetry_dropped_total", "Telemetry that was dropped or folded into another series.", TypeCounter, []string{"signal", "reason"}, nil},
 	TelemetryExportFailures: {"kaizen_telemetry_export_failures_total", "Exports that failed.", TypeCounter, []string{"signal", "reason"}, nil},
