@@ -84,12 +84,12 @@ td{overflow-wrap:anywhere}
 .facts th{width:11rem;color:var(--soft);font-weight:500;white-space:nowrap}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap;overflow-wrap:normal}
 .t{white-space:nowrap;font-variant-numeric:tabular-nums;overflow-wrap:normal}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:0 2rem}
+.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(12rem,1fr));gap:0 2rem}
 .grid h3{font-size:.95rem;margin:.6rem 0 .2rem}
 .success{color:var(--ok)}.failure{color:var(--bad)}.denied{color:var(--warn)}
 .mark{display:inline-block;font-size:11px;border:1px solid var(--line);border-radius:3px;padding:0 .3rem;color:var(--soft);background:var(--head)}
 .entries{font-size:12.5px;table-layout:fixed}
-.entries col.ci{width:5.2rem}.entries col.ct{width:12.5rem}.entries col.ca{width:16%}.entries col.cr{width:5.2rem}.entries col.cp{width:17%}
+.entries col.ci{width:4.4rem}.entries col.ct{width:11.5rem}.entries col.ca{width:12%}.entries col.cr{width:5.2rem}.entries col.cp{width:13%}
 @media print{body{margin:0;max-width:none;font-size:10.5pt}.entries{font-size:8.5pt}thead{display:table-header-group}tr{break-inside:avoid}h2{break-after:avoid}pre{white-space:pre-wrap}}
 `
 
@@ -204,6 +204,8 @@ func (p page) table(t *tally, rows []row) {
 		switch {
 		case t.erased[r.token] && !r.own:
 			p.raw(" <span class=mark>erased</span>")
+		case r.revealed:
+			p.raw(" <span class=mark>revealed</span>")
 		case r.encrypted:
 			p.raw(" <span class=mark>encrypted</span>")
 		}

@@ -32,7 +32,7 @@ type row struct {
 	index                                      int64
 	time                                       time.Time
 	agent, action, result, person, token, what string
-	encrypted                                  bool
+	encrypted, revealed                        bool
 	own                                        bool
 }
 
@@ -93,6 +93,7 @@ func (t *tally) add(it item, shown item) {
 	r := row{
 		index: e.Index, time: e.Time, agent: e.AgentID, action: e.Action, result: string(e.Result),
 		person: e.UserID, token: it.Subject, what: detailsText(e.Details, detailsLen), encrypted: sealed, own: it.own,
+		revealed: sealed && e.UserID != it.UserID,
 	}
 	if r.person == "" {
 		r.person = it.UserID
