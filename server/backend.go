@@ -55,6 +55,12 @@ type AuditFilesConfig struct {
 	// zero): files, each named by a path outside the ledger.
 	Anchors     []string
 	AnchorEvery time.Duration
+	// AnchorOTLP is the URL of a log collector that gets checkpoints as well, as
+	// log records over OTLP/HTTP in JSON: http://127.0.0.1:4318/v1/logs. AnchorS3
+	// keeps them in the object store of [AuditConfig].S3, each an object of its
+	// own, locked if that says so.
+	AnchorOTLP string
+	AnchorS3   bool
 	// WitnessFile names a file of witnesses that are asked for cosignatures
 	// every WitnessEvery (1 minute if zero): on each line a URL, a space and a
 	// public key. WitnessQuorum is how many must cosign; if zero, all.
@@ -95,6 +101,9 @@ func (s *Server) openLedger() (serverLedger, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.outward(ctx, &ledgerConfig); err != nil {
+		return nil, err
+	}
 	ledgerConfig.KeyDir = filepath.Join(dir, keysFolder)
 	ledgerConfig.Logger = s.logger
 	// Whoever an agent works for can be forgotten.
@@ -110,8 +119,11 @@ const auditOpenTimeout = 5 * time.Minute
 func (c AuditConfig) check() error {
 	switch c.Backend {
 	case "", AuditFiles:
-		if c.DSN != "" || c.DSNFile != "" || c.S3.Bucket != "" {
+		if c.DSN != "" || c.DSNFile != "" || c.S3.Bucket != "" && !c.Files.AnchorS3 {
 			return fmt.Errorf("server: %w: a database or a bucket is given, and the audit ledger is kept in files", ErrConfig)
+		}
+		if c.Files.AnchorS3 && (c.S3.Endpoint == "" || c.S3.Bucket == "") {
+			return fmt.Errorf("server: %w: an anchor in S3 needs endpoint and bucket", ErrConfig)
 		}
 		return c.Files.check()
 	case AuditPostgres:

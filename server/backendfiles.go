@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 
@@ -12,7 +13,8 @@ import (
 
 func (c AuditFilesConfig) zero() bool {
 	return c.Retention == (audit.Retention{}) && c.SegmentBytes == 0 && c.SealAfter == 0 && c.Archive == "" &&
-		len(c.Anchors) == 0 && c.WitnessFile == "" && c.WitnessQuorum == 0 && c.WitnessEvery == 0 && c.AnchorEvery == 0
+		len(c.Anchors) == 0 && c.WitnessFile == "" && c.WitnessQuorum == 0 && c.WitnessEvery == 0 && c.AnchorEvery == 0 &&
+		c.AnchorOTLP == "" && !c.AnchorS3
 }
 
 // check refuses what cannot be meant.
@@ -26,8 +28,11 @@ func (c AuditFilesConfig) check() error {
 		return fmt.Errorf("server: %w: anchors, witnesses or their quorum are below zero", ErrConfig)
 	case c.WitnessFile == "" && (c.WitnessQuorum > 0 || c.WitnessEvery > 0):
 		return fmt.Errorf("server: %w: a quorum or interval of witnesses is given, and no file of witnesses", ErrConfig)
-	case len(c.Anchors) == 0 && c.AnchorEvery > 0:
+	case len(c.Anchors) == 0 && c.AnchorOTLP == "" && !c.AnchorS3 && c.AnchorEvery > 0:
 		return fmt.Errorf("server: %w: an interval of anchors is given, and no anchor", ErrConfig)
+	}
+	if u, err := url.Parse(c.AnchorOTLP); c.AnchorOTLP != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("server: %w: the log collector for checkpoints is %q, want an http or https URL", ErrConfig, c.AnchorOTLP)
 	}
 	return nil
 }

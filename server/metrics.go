@@ -26,6 +26,7 @@ func (s *Server) registerMetrics(ctx context.Context) (*metrics.Metrics, error) 
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	watchLedger(m, p.ledger)
+	p.anchors.begin(m)
 	if p.users, err = newActiveUsers(ctx, p.ledger); err != nil {
 		return nil, err
 	}

@@ -50,6 +50,9 @@ type parts struct {
 
 	api, jaeger, log, loki, ui http.Handler
 
+	// anchors counts what anchors and witnesses of the ledger answer.
+	anchors anchorCounts
+
 	// These are set by the first append that found ledger or log broken.
 	ledgerFailed, telemetryFailed failure
 }

@@ -108,6 +108,9 @@ func (a *Anchor) Anchor(ctx context.Context, c audit.Checkpoint) error {
 	return wrap("anchor", &audit.TamperError{Path: name, Index: -1, Reason: "another checkpoint of this size was anchored before", Want: head(have), Got: head([]byte(c.Note))})
 }
 
+// Target is "s3": what a metric calls this kind of anchor.
+func (a *Anchor) Target() string { return "s3" }
+
 // name is the origin, in a form without slashes, and the size.
 func (a *Anchor) name(c audit.Checkpoint) string {
 	origin, _, _ := bytes.Cut([]byte(c.Note), []byte("\n"))
