@@ -19,6 +19,6 @@ export KAIZEN_ARTIFACTS=${KAIZEN_ARTIFACTS:-$PWD/artifacts}
   go test -race -json -p 2 -timeout 20m "${packages[@]}" || race=$?
   go test -json -run Allocations "${counted[@]}" || race=$?
   # Programs of others read the ledger: a module of its own, outside the workspace.
-  if (($# == 0)); then (cd peers && GOWORK=off go test -json -timeout 10m ./tlogclient) || race=$?; fi
+  if (($# == 0)); then (cd peers && GOWORK=off go test -json -timeout 10m ./tlogclient ./ledgerreader) || race=$?; fi
   exit "$race"
 } | go run ./tools/testreport
