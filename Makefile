@@ -10,7 +10,7 @@ BIN := bin/kaizen
 # them 30 MB: docs/adr/0005-a-small-binary.md.
 BUILD := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '-s -w'
 
-.PHONY: all build demo test test-setup test-page bench bench-ab bench-memory bench-ledger bench-ledger-query fuzz crash lint tidy stack deploy-check clean help
+.PHONY: all build demo test test-setup test-page bench bench-ab bench-memory bench-ledger bench-ledger-query fuzz crash tamper lint tidy stack deploy-check clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ CRASH_ROUNDS ?= 10000
 POWER_ROUNDS ?= 100000
 crash: ## the long form of the crash and power-loss tests
 	@KAIZEN_CRASH_ROUNDS=$(CRASH_ROUNDS) KAIZEN_POWER_ROUNDS=$(POWER_ROUNDS) KAIZEN_FAULT_SEEDS=4 go test -count=1 -timeout 12h -run 'Crash|PowerLoss|Fault|Kill' ./audit/... ./server/...
+
+tamper: ## flip every bit of every file of a ledger that has everything
+	@KAIZEN_EVERY_BIT=1 go test -count=1 -timeout 3h -run 'EveryBitFlip|KeyDirBitFlips' -v ./audit
 
 lint: ## formatting, vet, staticcheck, tidiness
 	@scripts/lint.sh

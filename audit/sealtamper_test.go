@@ -34,10 +34,10 @@ func sealedForTamper(t testing.TB) *memFS {
 }
 
 // names are the files of the ledger.
-func (m *memFS) ledgerFiles(t testing.TB) []string {
+func (m *memFS) ledgerFiles(t testing.TB, dir string) []string {
 	t.Helper()
 	var out []string
-	for _, dir := range []string{"/l/audit", "/l/audit/" + segDir} {
+	for _, dir := range []string{dir, dir + "/" + segDir} {
 		files, err := m.ReadDir(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -51,44 +51,156 @@ func (m *memFS) ledgerFiles(t testing.TB) []string {
 	return out
 }
 
-// TestEveryBitFlipSealed flips each bit of each file of a ledger with sealed
-// and pruned segments. Verify must name the file, and say of index and nodes
-// that they can be made again.
-func TestEveryBitFlipSealed(t *testing.T) {
-	fsys := sealedForTamper(t)
-	if _, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{}); err != nil {
-		t.Fatal(err)
-	}
-	flips := 0
-	for _, name := range fsys.ledgerFiles(t) {
-		rel := strings.TrimPrefix(name, "/l/audit/")
-		data := fsys.get(t, name)
-		for i := range data {
-			for bit := range 8 {
-				if os.Getenv("KAIZEN_EVERY_BIT") == "" && len(data) > 200 && (bit != i%8 || i%11 > 0) {
-					continue // of larger files one bit of every eleventh byte; the long form flips them all
-				}
-				bad := bytes.Clone(data)
-				bad[i] ^= 1 << bit
-				fsys.set(name, bad)
-				_, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{})
-				var damage *TamperError
-				if !errors.As(err, &damage) || damage.Path != rel {
-					t.Fatalf("%s byte %d bit %d: Verify = %v, want damage in that file", rel, i, bit, err)
-				}
-				isDerived := strings.HasPrefix(damage.Reason, derivedReason)
-				if want := strings.HasSuffix(rel, idxExt) || strings.HasSuffix(rel, nodesExt); isDerived != want {
-					t.Fatalf("%s byte %d bit %d: Verify = %v, derived %v, want %v", rel, i, bit, err, isDerived, want)
-				}
-				flips++
+// fullForTamper is a closed ledger with everything that one can have: sealed,
+// pruned and open segments, subjects, an erasure, a hold, two changes of the
+// key, and an archive in /l/archive.
+func fullForTamper(t testing.TB) *memFS {
+	t.Helper()
+	fsys := freshFS(t)
+	cfg := small()
+	cfg.fsys = fsys
+	for life := range 3 {
+		l := mustOpen(t, "/l/audit", cfg)
+		appendN(t, l, life*10, life*10+2)
+		mustAppend(t, l, about(life*10+2, "p0"), about(life*10+3, "p1"))
+		if err := l.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Archive(t.Context(), dirTarget{fsys, "/l/archive"}); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		switch life {
+		case 0:
+			_, err = l.Prune(t.Context(), PruneOptions{Retention: Retention{MaxAge: 1}, Now: l.Segments()[0].Newest.Add(2)})
+		case 1:
+			_, err = l.Erase(t.Context(), Erasure{Subject: "p1"})
+		case 2:
+			_, _, err = l.Hold(t.Context(), Hold{Subject: "p0"})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, l)
+		if life < 2 {
+			if _, _, err := RotateKey(t.Context(), "/l/audit", cfg); err != nil {
+				t.Fatal(err)
 			}
 		}
-		fsys.set(name, data)
 	}
-	if _, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{}); err != nil {
-		t.Error(err)
+	return fsys
+}
+
+// sampled says whether a flip is among those that this run tries: every bit of
+// every byte if asked to (make tamper), or of small files; otherwise one bit of
+// every ninth byte, and with the race detector of every 101st.
+func sampled(size, i, bit int) bool {
+	if os.Getenv("KAIZEN_EVERY_BIT") != "" || size <= 200 && !raced {
+		return true
 	}
-	t.Logf("%d flips", flips)
+	step := 9
+	if raced {
+		step = 101
+	}
+	return bit == i%8 && i%step == 0
+}
+
+// TestEveryBitFlipSealed flips each bit of each file of a ledger that has
+// everything, and of its archive. Verify must name the file, and say of index
+// and nodes that they can be made again.
+func TestEveryBitFlipSealed(t *testing.T) {
+	for _, dir := range []string{"/l/audit", "/l/archive"} {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			fsys := fullForTamper(t)
+			if _, err := verify(t.Context(), fsys, dir, VerifyConfig{}); err != nil {
+				t.Fatal(err)
+			}
+			flips, kinds := 0, map[string]bool{}
+			for _, name := range fsys.ledgerFiles(t, dir) {
+				rel := strings.TrimPrefix(name, dir+"/")
+				kinds[filepath.Ext(rel)] = true
+				data := fsys.get(t, name)
+				for i := range data {
+					for bit := range 8 {
+						if !sampled(len(data), i, bit) {
+							continue
+						}
+						bad := bytes.Clone(data)
+						bad[i] ^= 1 << bit
+						fsys.set(name, bad)
+						_, err := verify(t.Context(), fsys, dir, VerifyConfig{})
+						var damage *TamperError
+						if !errors.As(err, &damage) || damage.Path != rel {
+							t.Fatalf("%s byte %d bit %d: Verify = %v, want damage in that file", rel, i, bit, err)
+						}
+						isDerived := strings.HasPrefix(damage.Reason, derivedReason)
+						if want := strings.HasSuffix(rel, idxExt) || strings.HasSuffix(rel, nodesExt); isDerived != want {
+							t.Fatalf("%s byte %d bit %d: Verify = %v, derived %v, want %v", rel, i, bit, err, isDerived, want)
+						}
+						flips++
+					}
+				}
+				fsys.set(name, data)
+			}
+			if _, err := verify(t.Context(), fsys, dir, VerifyConfig{}); err != nil {
+				t.Error(err)
+			}
+			t.Logf("%d flips in files of %d kinds", flips, len(kinds))
+		})
+	}
+}
+
+// TestKeyDirBitFlips flips each bit of each file beside the key. Open must
+// refuse, naming the file, or find nothing missing.
+func TestKeyDirBitFlips(t *testing.T) {
+	fsys := fullForTamper(t)
+	cfg := small()
+	cfg.fsys = fsys
+	for _, f := range mustReadDir(t, fsys, "/l/keys") {
+		name := "/l/keys/" + f
+		data := fsys.get(t, name)
+		refused := 0
+		for i := range data {
+			for bit := range 8 {
+				if os.Getenv("KAIZEN_EVERY_BIT") == "" && (bit != i%8 || i%7 > 0) {
+					continue
+				}
+				try := fsys.clone()
+				bad := bytes.Clone(data)
+				bad[i] ^= 1 << bit
+				try.set(name, bad)
+				cfg.fsys = try
+				l, err := Open("/l/audit", cfg)
+				if err != nil {
+					refused++
+					if !strings.Contains(err.Error(), f) && !strings.Contains(err.Error(), ledgerName) {
+						t.Errorf("%s byte %d bit %d: Open = %v, want the file named", f, i, bit, err)
+					}
+					continue
+				}
+				if e := mustGet(t, l, l.Size()-1); e.AgentID == "" {
+					t.Errorf("%s byte %d bit %d: %+v", f, i, bit, e)
+				}
+				mustClose(t, l)
+				if !strings.HasSuffix(f, ".subjects") { // whose last record only says that it was closed
+					t.Errorf("%s byte %d bit %d: Open = nil", f, i, bit)
+				}
+			}
+		}
+		t.Logf("%s: %d refused", f, refused)
+	}
+}
+
+func mustReadDir(t testing.TB, fsys *memFS, dir string) (names []string) {
+	t.Helper()
+	files, err := fsys.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		names = append(names, f.Name())
+	}
+	return names
 }
 
 // TestSealedTampering changes a ledger with sealed segments in the larger ways.
@@ -249,7 +361,7 @@ func TestSealedDamageIsNotHandedOut(t *testing.T) {
 	mustClose(t, l)
 	rnd := rand.New(rand.NewPCG(5, 6))
 	var files []string
-	for _, name := range clean.ledgerFiles(t) {
+	for _, name := range clean.ledgerFiles(t, "/l/audit") {
 		if _, ext, _ := strings.Cut(name, "."); slices.Contains([]string{zstExt, idxExt, nodesExt, hashExt}, "."+ext) {
 			files = append(files, name)
 		}
