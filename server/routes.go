@@ -15,6 +15,7 @@ func (s *Server) uiRoutes() http.Handler {
 
 	guarded("/api/", s.parts.api)
 	guarded("POST /api/audit/checkpoints", s.parts.shards)
+	guarded("GET /api/backup", http.HandlerFunc(s.handleBackup))
 	guarded("/log/", http.StripPrefix("/log/", s.parts.log))
 	guarded("/prometheus/", s.parts.metrics.Handler())
 	guarded("/jaeger/", s.parts.jaeger)

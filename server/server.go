@@ -42,6 +42,8 @@ type Server struct {
 
 	stops stopList
 
+	backingUp sync.Mutex // held while a backup is made
+
 	stopping  chan struct{} // closed when Shutdown begins
 	stopped   chan struct{} // closed when it has ended
 	stopOnce  sync.Once

@@ -92,6 +92,8 @@ ago, such as 24h or 7d.`,
 		newDoctor(),
 		newCerts(),
 		newSecrets(),
+		newBackup(),
+		newRestore(),
 		newVersion(),
 	)
 	return root, began
