@@ -30,6 +30,9 @@ type wire struct {
 	content Content
 	self    selfTime
 	names   spanNames
+	// late is set where the provider of spans is our own: neither its sampler nor
+	// its processors look at what a tool's span starts with.
+	late bool
 }
 
 // rule says what the events of one kind become. Each function may be nil.
@@ -74,8 +77,7 @@ var rules = [...]rule{
 func (w *wire) Start(ctx context.Context, e *hook.Event) context.Context {
 	t := w.self.at(e.Time)
 	r := &rules[e.Kind()]
-	op := w.operation(r, e)
-	ctx, span := w.startSpan(ctx, e, op)
+	ctx, span := w.startSpan(ctx, r, e)
 	t = w.self.add(signalTraces, t)
 	if e.Kind() == hook.KindRun {
 		w.metrics.Shift(metrics.AgentsActive, 1, e.Run.AgentName)
@@ -100,6 +102,9 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 	out := w.outcome(e)
 	out.Room = w.room()
 	out.Attributes = out.Room.Attributes()
+	if w.comesLate(e.Kind()) && span.IsRecording() {
+		out.Attributes = appendIDs(w.operation(r, e, out.Room).Attributes, &e.Run)
+	}
 	if r.result != nil {
 		out.Attributes = r.result(w, e, out.Attributes)
 	}
@@ -138,7 +143,11 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 // of the library that makes it, is given no second: that one learns what it lacks.
 // Samplers are shown what the operation is and whose; the other ids follow at
 // once where there is a record of them.
-func (w *wire) startSpan(ctx context.Context, e *hook.Event, op genai.Operation) (context.Context, trace.Span) {
+func (w *wire) startSpan(ctx context.Context, r *rule, e *hook.Event) (context.Context, trace.Span) {
+	if w.comesLate(e.Kind()) {
+		return w.tracer.Start(ctx, genai.Operation{Name: w.names.of(genai.ExecuteTool, e.Payload.Label()), Start: e.Start})
+	}
+	op := w.operation(r, e, w.room())
 	if e.Kind() == hook.KindModelCall && enriches(ctx) {
 		span := trace.SpanFromContext(ctx)
 		kvs := appendIDs(op.Attributes, &e.Run)
@@ -156,10 +165,14 @@ func (w *wire) startSpan(ctx context.Context, e *hook.Event, op genai.Operation)
 	return ctx, span
 }
 
+// comesLate reports whether the span of an operation learns at its end what
+// others start with: one allocation for all attributes instead of three, and
+// none without a record.
+func (w *wire) comesLate(k hook.Kind) bool { return w.late && k == hook.KindTool }
+
 // operation is what the span of e starts with. A run is announced with all that
 // is known of it.
-func (w *wire) operation(r *rule, e *hook.Event) genai.Operation {
-	room := w.room()
+func (w *wire) operation(r *rule, e *hook.Event, room *genai.Room) genai.Operation {
 	op := r.span(w, e, room.Attributes())
 	op.Room, op.Start = room, e.Start
 	op.Attributes = append(op.Attributes, genai.Kind.String(spanKind(e.Kind())))

@@ -5,7 +5,7 @@
 // absolute times say little: subject and baseline run in the same round, several
 // rounds are run, and the median of the ratios of each round is printed.
 //
-//	go run ./tools/benchratio [-rounds 5] [-time 200ms] [-only audit]
+//	go run ./tools/benchratio [-rounds 15] [-time 40ms] [-only audit]
 package main
 
 import (
@@ -25,8 +25,8 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 5, "how often each benchmark runs")
-	benchtime := flag.String("time", "200ms", "how long one run takes, as for go test -benchtime")
+	rounds := flag.Int("rounds", 15, "how often each benchmark runs")
+	benchtime := flag.String("time", "40ms", "how long one run takes, as for go test -benchtime")
 	only := flag.String("only", "", "run only the packages whose path contains this")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -128,6 +128,10 @@ func parse(out []byte) map[string]result {
 			}
 			switch f[i+1] {
 			case "ns/op":
+				if r.ns == 0 {
+					r.ns = v
+				}
+			case "caller-ns/op": // the processor time, where a benchmark reports it
 				r.ns = v
 			case "B/op":
 				r.bytes = v

@@ -34,6 +34,9 @@ var suites = []suite{
 	{".", []pair{
 		{"tool event: span and samples", "BenchmarkToolEvent/span_and_samples", "the same span by hand", "BenchmarkToolEvent/the_same_span_by_hand"},
 		{"tool event: span and samples", "BenchmarkToolEvent/span_and_samples", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
+		{"the same, our own provider and exporter", "BenchmarkToolEvent/our_provider,_span_and_samples", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
+		{"the same, our own provider and exporter", "BenchmarkToolEvent/our_provider,_span_and_samples", "the same span by hand", "BenchmarkToolEvent/the_same_span_by_hand"},
+		{"tool event: unsampled, our own provider", "BenchmarkToolEvent/our_provider,_unsampled,_and_samples", "the span by hand, unsampled", "BenchmarkToolEvent/the_same_span_by_hand,_unsampled"},
 		{"tool event: unsampled, samples", "BenchmarkToolEvent/unsampled_span,_and_samples", "the span by hand, unsampled", "BenchmarkToolEvent/the_same_span_by_hand,_unsampled"},
 		{"tool event: span, samples, line", "BenchmarkToolEvent/span,_samples_and_line", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
 		{"tool event: all four, queued", "BenchmarkToolEvent/all_four", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
