@@ -126,6 +126,11 @@ func read(ctx context.Context, r io.Reader, take func(name string, size int64, i
 		return m, &CorruptError{Reason: "no zstd stream", Err: err}
 	}
 	defer z.Close()
+	return readTar(z, take)
+}
+
+// readTar is read after decompression.
+func readTar(z io.Reader, take func(name string, size int64, in io.Reader) error) (m Manifest, err error) {
 	t := tar.NewReader(z)
 	var got []File
 	seen := names{}
@@ -138,7 +143,7 @@ func read(ctx context.Context, r io.Reader, take func(name string, size int64, i
 			return m, &CorruptError{Entry: len(got), Reason: "cannot be read", Err: err}
 		}
 		bad := func(reason string, err error) error { return &CorruptError{len(got), h.Name, reason, err} }
-		if h.Typeflag != tar.TypeReg {
+		if h.Typeflag != tar.TypeReg || sparse(h) {
 			return m, bad("is no file", nil)
 		}
 		if h.Name == manifestName {
@@ -161,6 +166,17 @@ func read(ctx context.Context, r io.Reader, take func(name string, size int64, i
 		}
 		got = append(got, File{h.Name, h.Size, hex.EncodeToString(sum.Sum(nil))})
 	}
+}
+
+// sparse reports whether a file has holes: a few bytes of archive could then
+// fill any disk.
+func sparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // faulty remembers an error of reading, so that it is told from one of writing.
