@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kaizen": main})
+	testscript.Main(withStores{m}, map[string]func(){"kaizen": main})
 }
 
 // TestScripts runs what a user types. The scripts are in testdata/script.

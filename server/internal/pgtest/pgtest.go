@@ -39,8 +39,9 @@ type server struct {
 	ended chan struct{}
 }
 
-// Main runs the tests, and then stops the server if one was started.
-func Main(m *testing.M) int {
+// Main runs the tests, and then stops the server if one was started. M is a
+// [*testing.M] or what has one run.
+func Main(m interface{ Run() int }) int {
 	code := m.Run()
 	if s := cluster.server; s != nil {
 		if err := s.stop(); err != nil {

@@ -48,8 +48,9 @@ var shared struct {
 	err error
 }
 
-// Main runs the tests, and then stops the server if one was started.
-func Main(m *testing.M) int {
+// Main runs the tests, and then stops the server if one was started. M is a
+// [*testing.M] or what has one run.
+func Main(m interface{ Run() int }) int {
 	code := m.Run()
 	if s := shared.Server; s != nil {
 		if err := s.stop(); err != nil {
@@ -103,6 +104,7 @@ func start() (_ *Server, err error) {
 	args := []string{
 		"server", "-dir=" + s.dir, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=100", "-master.volumeSizeLimitMB=64",
 		"-filer", "-s3", "-s3.config=" + config, "-master.telemetry=false",
+		"-volume.preStopSeconds=0", // nobody else uses it
 	}
 	for i, flag := range []string{"master.port", "volume.port", "filer.port", "s3.port"} {
 		args = append(args, "-"+flag+"="+ports[i])
