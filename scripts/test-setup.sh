@@ -20,6 +20,7 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 has node && has npm || missing+=(nodejs npm)
 has javac && has mvn || missing+=(default-jdk-headless maven) # OpenSearch, as a peer of log shipping
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || has initdb || missing+=(postgresql) # the ledger's backend
+has zstdcat || missing+=(zstd) # sealed segments, read by a program in Python
 has gcc || has clang || missing+=(gcc libc6-dev) # the race detector needs a C compiler
 
 if ((${#missing[@]})); then

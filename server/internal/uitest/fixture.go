@@ -90,6 +90,7 @@ func (f *Fixture) routes() {
 		name, _, _ := strings.Cut(r.URL.Query().Get("query"), "{")
 		return object{"status": "success", "data": object{"resultType": "vector", "result": []object{{"metric": object{"__name__": name}, "value": []any{0, "3"}}}}}, nil
 	})
+	f.get("/api/audit/holds", "", func(*http.Request) (any, error) { return object{"holds": []object{}}, nil })
 	f.get("/api/audit/checkpoint", "", func(*http.Request) (any, error) { return f.ledger.checkpoint(), nil })
 	f.mux.HandleFunc("GET /api/audit/proof/{index}", func(w http.ResponseWriter, r *http.Request) {
 		i, err := strconv.ParseInt(r.PathValue("index"), 10, 64)

@@ -2,14 +2,14 @@
  * The audit ledger: its newest checkpoint, its entries, and their proofs,
  * which are checked here and not taken on trust.
  * @import {Context} from "./app.js"
- * @import {Checkpoint, Entry} from "./types.js"
+ * @import {Checkpoint, Entry, Hold} from "./types.js"
  */
 import { apiKey, get, getText } from "./api.js";
 import { errorText, poll } from "./app.js";
 import { copyButton, fill, h, longText } from "./dom.js";
 import { int, oneLine, pretty } from "./format.js";
 import { listView, sinceFilter, traceID } from "./listview.js";
-import { facts, resultTag, spanLink, timeCell, userText } from "./parts.js";
+import { facts, resultTag, spanLink, timeCell, userText, withheld } from "./parts.js";
 import { checkProof } from "./proof.js";
 
 /** @param {Context} ctx */
@@ -54,9 +54,10 @@ export function audit(ctx) {
   });
   poll(ctx.signal, async () => {
     const cp = /** @type {Checkpoint} */ (await get("/api/audit/checkpoint", {}, ctx.signal));
-    if (state.checkpoint?.note === cp.note) return;
+    const holds = await activeHolds(ctx.signal);
+    if (state.checkpoint?.note === cp.note) return; // a hold is an entry, and so a new checkpoint
     state.checkpoint = cp;
-    drawCheckpoint(card, cp);
+    drawCheckpoint(card, cp, holds);
   }, (e) => fill(card, h("p", { class: "bad" }, `No checkpoint: ${errorText(e)}`)));
 }
 
@@ -65,19 +66,45 @@ export function audit(ctx) {
  * @param {Entry} e
  */
 function summary(e) {
-  return Object.entries(e.details ?? {}).map(([k, v]) => `${k} ${oneLine(v, 60)}`).join(" · ");
+  return Object.entries(e.details ?? {}).map(([k, v]) => (v === true && withheld({ [k]: v }) ? k : `${k} ${oneLine(v, 60)}`)).join(" · ");
+}
+
+/**
+ * The active legal holds. A ledger that knows none has none.
+ * @param {AbortSignal} signal
+ * @returns {Promise<Hold[]>}
+ */
+async function activeHolds(signal) {
+  try {
+    return (await get("/api/audit/holds", {}, signal)).holds ?? [];
+  } catch (err) {
+    if (signal.aborted) throw err;
+    return [];
+  }
+}
+
+/**
+ * What a hold is on.
+ * @param {Hold} hold
+ */
+function holdText(hold) {
+  const on = /** @type {const} */ (["agent", "user", "subject", "session", "run", "trace", "since", "until"])
+    .flatMap((name) => (hold[name] ? [`${name} ${hold[name]}`] : []));
+  return `${hold.id}: ${on.join(", ") || "everything"}${hold.reason ? ` (${hold.reason})` : ""}`;
 }
 
 /**
  * @param {HTMLElement} card
  * @param {Checkpoint} cp
+ * @param {Hold[]} holds
  */
-function drawCheckpoint(card, cp) {
+function drawCheckpoint(card, cp, holds) {
   const copied = (/** @type {string} */ text, /** @type {string} */ label) => [h("code", { class: "hash", title: text }, text), copyButton(text, label)];
   const open = card.querySelector("details")?.open;
   fill(card, h("h2", null, "Checkpoint"), facts([
     ["entries", h("span", { class: "num" }, int(cp.size))], ["origin", copied(cp.origin, "origin")],
     ["root", copied(cp.root, "root")], ["key", copied(cp.vkey, "key")],
+    ["legal holds", holds.map(holdText).join("; ")],
   ]), h("details", { open: open === true },
     h("summary", null, "Signed note"), h("pre", { class: "code" }, cp.note),
     h("p", { class: "quiet" }, "Keep a copy of this note elsewhere. Later it shows that nothing before it was changed or removed: ", h("code", null, "kaizen audit verify URL --checkpoint FILE"))));
@@ -123,12 +150,25 @@ export function entryDetails(e, state, signal) {
       ["severity", e.severity], ["parent", e.parent], ["trace", e.trace_id ? spanLink(e.trace_id, undefined, e.trace_id) : ""],
       ["span", e.trace_id && e.span_id ? spanLink(e.trace_id, e.span_id, e.span_id) : ""],
     ]),
+    notice(e),
     h("h4", null, "Details"), longText(pretty(e.details ?? {})),
     e.metadata && Object.keys(e.metadata).length ? [h("h4", null, "Metadata"), longText(pretty(e.metadata))] : null,
     h("div", { class: "actions" }, verify,
       download,
       h("span", { class: "quiet" }, "Offline: ", h("code", null, `kaizen audit check ${name}`))),
     verdict);
+}
+
+/**
+ * Says what of the entry is not shown, and why.
+ * @param {Entry} e
+ */
+function notice(e) {
+  const why = withheld(e.details) || withheld(e.metadata) || withheld(e.user_id);
+  if (!why) return null;
+  return h("p", { class: "quiet" }, why === "erased"
+    ? "What concerns a person here was erased: the keys were destroyed. The proof still holds."
+    : "What concerns a person here is encrypted, and this server has not the key. The proof holds all the same.");
 }
 
 /**

@@ -84,13 +84,23 @@ export function spanLink(trace, span, label) {
 }
 
 /**
- * @param {unknown} user A string, or an erased field.
+ * Why a field is not shown: it was erased, or this machine has not the key.
+ * @param {unknown} field
+ */
+export function withheld(field) {
+  if (!field || typeof field !== "object") return "";
+  if ("erased" in field && field.erased === true) return "erased";
+  if ("encrypted" in field && field.encrypted === true) return "encrypted";
+  return "";
+}
+
+/**
+ * @param {unknown} user A string, or a field that is not shown.
  * @returns {string}
  */
 export function userText(user) {
   if (typeof user === "string") return user;
-  if (user && typeof user === "object" && "erased" in user) return "erased";
-  return "";
+  return withheld(user);
 }
 
 /**

@@ -120,7 +120,7 @@
  * @property {string} action
  * @property {"success"|"failure"|"denied"} result
  * @property {Record<string, unknown>|null} [details]
- * @property {unknown} [user_id] A string, or {"erased": true}.
+ * @property {unknown} [user_id] A string, or {"erased": true} or {"encrypted": true}.
  * @property {string} [session_id]
  * @property {string} [run_id]
  * @property {string} [trace_id]
@@ -128,6 +128,18 @@
  * @property {string} [parent]
  * @property {string} [severity]
  * @property {Record<string, unknown>|null} [metadata]
+ *
+ * @typedef {object} Hold A legal hold: on the entries that match all it names.
+ * @property {string} id
+ * @property {string} [agent]
+ * @property {string} [user]
+ * @property {string} [subject]
+ * @property {string} [session]
+ * @property {string} [run]
+ * @property {string} [trace]
+ * @property {string} [since]
+ * @property {string} [until]
+ * @property {string} [reason]
  *
  * @typedef {object} Exemplar
  * @property {string} metric
