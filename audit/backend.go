@@ -251,8 +251,9 @@ func (l *Ledger) Import(ctx context.Context, first int64, lines [][]byte) error 
 		w.release(2)
 		return fmt.Errorf("audit: import: %w", err)
 	}
+	w.placed, w.first = true, first
 	if err := l.submit(ctx, w); err != nil {
-		return fmt.Errorf("audit: import: %w", err)
+		return fmt.Errorf("audit: import entry %d: %w", first, err)
 	}
 	defer w.release(1)
 	for i, r := range w.receipts {

@@ -1,10 +1,15 @@
 package audit
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/kaizen-go/kaizen/internal/durable"
 )
 
 // pair opens two ledgers with one key: the second is empty.
@@ -148,4 +153,82 @@ func TestImportAsStored(t *testing.T) {
 	if err := dst.Import(t.Context(), 2, [][]byte{[]byte(`{}`)}); err == nil {
 		t.Error("import took a line that is not canonical")
 	}
+}
+
+// TestImportBesideTheLedgersOwn fills a ledger whose segments are full at once,
+// and interrupts that: nothing of its own gets between the lines.
+func TestImportBesideTheLedgersOwn(t *testing.T) {
+	cfg := small()
+	src := mustOpen(t, t.TempDir()+"/audit", cfg)
+	appendN(t, src, 0, 300)
+	key, err := os.ReadFile(keyPath(src.store.dir, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys := freshFS(t)
+	if err := durable.MkdirAll(fsys, "/l/keys"); err != nil {
+		t.Fatal(err)
+	}
+	fsys.set("/l/keys/audit.key", key)
+	cfg.fsys, cfg.sealing, cfg.ForImport, cfg.sectionBytes = fsys, true, true, 1<<20
+	now := time.Now()
+	cfg.now = func() time.Time { now = now.Add(-time.Hour); return now }
+	stop := errors.New("stop")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	dst := mustOpen(t, "/l/audit", cfg)
+	for at := 0; at < 200; at += 20 {
+		var lines [][]byte
+		for line, err := range src.Lines(t.Context(), int64(at)) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lines = append(lines, bytes.Clone(line)); len(lines) == 20 {
+				break
+			}
+		}
+		if err := dst.Import(t.Context(), int64(at), lines); err != nil {
+			t.Fatal(err)
+		}
+		if err := dst.Import(t.Context(), int64(at), lines); !errors.Is(err, ErrPosition) {
+			t.Fatalf("Import at %d for the second time = %v, want ErrPosition", at, err)
+		}
+	}
+	cancel(stop)
+	if err := Copy(ctx, dst, src, nil); !errors.Is(err, stop) {
+		t.Fatalf("Copy with an ended context = %v", err)
+	}
+	cfg.fsys = fsys.crash(crashLoses, nil)
+	dst = mustOpen(t, "/l/audit", cfg)
+	if err := Copy(t.Context(), dst, src, nil); err != nil {
+		t.Fatalf("Copy after a crash = %v", err)
+	}
+	if dst.Size() != 300 || dst.Checkpoint().Root != src.Checkpoint().Root {
+		t.Errorf("the copy has %d entries", dst.Size())
+	}
+	mustClose(t, dst)
+	cfg.ForImport = false
+	mustClose(t, mustOpen(t, "/l/audit", cfg)) // now it seals
+}
+
+// TestImportIsPlaced imports into a ledger that others append to: a line gets
+// to its place or is refused, and is never written elsewhere.
+func TestImportIsPlaced(t *testing.T) {
+	dst := mustOpen(t, t.TempDir()+"/audit", small())
+	line := []byte(encode(t, numbered(7)))
+	dst.committer.head.Size++ // as if an entry had come between the look and the write
+	w := takeWrite()
+	entries, err := stored([][]byte{line})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.encode(entries); err != nil {
+		t.Fatal(err)
+	}
+	w.placed, w.first = true, 0
+	var g group
+	if err := dst.sequence(&g, []*write{w}); err != nil || !errors.Is(w.err, ErrPosition) || g.len() != 0 || len(w.receipts) != 0 {
+		t.Errorf("sequence = %v, write %v, %d entries; want ErrPosition and none", err, w.err, g.len())
+	}
+	dst.committer.head.Size--
+	w.release(2)
 }

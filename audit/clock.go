@@ -21,7 +21,7 @@ const clockSlack = 10 * time.Millisecond
 // noteRecovery records that the ledger had to be recovered. Whoever reads the
 // trail sees that there was a crash, and where.
 func (l *Ledger) noteRecovery(ctx context.Context) error {
-	if !l.crashed {
+	if !l.crashed || l.cfg.ForImport {
 		return nil
 	}
 	_, err := l.appendSystem(ctx, Entry{Action: actionRecovery, Details: l.recovered})
@@ -32,6 +32,9 @@ func (l *Ledger) noteRecovery(ctx context.Context) error {
 // answer is a write that records both times, to stand before the entries that
 // come. Order and proofs do not depend on the clock.
 func (l *Ledger) clockBack() []*write {
+	if l.cfg.ForImport {
+		return nil
+	}
 	now, last := l.cfg.now().Round(0), l.committer.clock // the wall clock, which can go back
 	if !now.Before(last.Add(-clockSlack)) {
 		if now.After(last) {

@@ -192,6 +192,10 @@ func (l *Ledger) deduplicate(g *group, writes []*write) error {
 	l.store.mu.RLock() // waits until the group before is in the index
 	defer l.store.mu.RUnlock()
 	for _, w := range writes {
+		if at := g.base + int64(g.len()); w.placed && w.first != at {
+			w.err = fmt.Errorf("%w: it has %d entries", ErrPosition, at)
+			continue
+		}
 		for i, id := range w.ids {
 			r := Receipt{ID: w.entries[i].ID, LeafHash: w.leaves[i], Index: g.base + int64(g.len())}
 			if at, ok := fresh[id]; ok {

@@ -66,6 +66,10 @@ type Config struct {
 	// Archive is a directory to which sealed segments are copied before
 	// retention may remove them: see [Ledger.Archive]. If empty, none.
 	Archive string
+	// ForImport opens a ledger that [Ledger.Import] fills: it writes no entries of
+	// its own, about a recovery, sealing or the clock, which would stand where the
+	// next line belongs. What it left undone the next Open does.
+	ForImport bool
 	// Logger receives what happens without a caller to tell: repairs after a
 	// crash, failures of background work. If nil, nothing is logged.
 	Logger *slog.Logger
@@ -218,7 +222,7 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("audit: open %s: %w", dir, err), l.Close())
 	}
-	if l.cfg.sealing {
+	if l.cfg.sealing && !l.cfg.ForImport {
 		l.packer.start()
 	}
 	return l, nil

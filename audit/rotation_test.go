@@ -1,10 +1,13 @@
 package audit
 
 import (
+	"crypto/rand"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
 )
@@ -126,6 +129,22 @@ func TestRotateKeyFaults(t *testing.T) {
 func FuzzRotation(f *testing.F) {
 	s := testSigner(f)
 	f.Add(rotation{from: 3, previous: s.vkey, vkey: s.vkey, line: encode(f, minimalEntry()), note: s.checkpoint(3, [32]byte{}).Note}.encode())
+	skey, _, err := note.GenerateKey(rand.Reader, s.origin)
+	if err != nil {
+		f.Fatal(err)
+	}
+	next, err := newSigner(skey)
+	if err != nil {
+		f.Fatal(err)
+	}
+	e := minimalEntry()
+	e.AgentID, e.Action, e.Details = systemAgent, actionRotation, map[string]any{"previous": s.vkey, "vkey": next.vkey}
+	_, sig, _ := strings.Cut(next.checkpoint(3, [32]byte{}).Note, "\n\n")
+	good := rotation{from: 3, previous: s.vkey, vkey: next.vkey, line: encode(f, e), note: s.checkpoint(3, [32]byte{}).Note + sig}.encode()
+	if _, err := parseRotation(good); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
 	f.Fuzz(func(t *testing.T, line []byte) {
 		r, err := parseRotation(line)
 		if err == nil && string(r.encode()) != string(line) {

@@ -29,6 +29,8 @@ type write struct {
 	text    []byte // ids that were made up
 	named   bool   // the caller gave an id, which may be in the ledger already
 	async   bool   // nobody waits
+	placed  bool   // the first entry belongs at index first, or nowhere
+	first   int64
 
 	// Set by the committer before it puts a token into done.
 	receipts []Receipt
@@ -57,7 +59,7 @@ func (w *write) release(owners int32) {
 	clear(w.receipts)
 	w.entries, w.ids, w.buf = w.entries[:0], w.ids[:0], w.buf[:0]
 	w.ends, w.leaves, w.receipts = w.ends[:0], w.leaves[:0], w.receipts[:0]
-	w.named, w.async, w.err = false, false, nil
+	w.named, w.async, w.placed, w.err = false, false, false, nil
 	select {
 	case <-w.done: // its caller had stopped waiting
 	default:

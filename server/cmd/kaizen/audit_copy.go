@@ -159,5 +159,5 @@ func openFiles(dir, key string) (audit.Backend, error) {
 			return nil, err
 		}
 	}
-	return audit.Open(dir, audit.Config{})
+	return audit.Open(dir, audit.Config{ForImport: true})
 }
