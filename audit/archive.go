@@ -179,9 +179,9 @@ func (l *Ledger) putHead(ctx context.Context, target ArchiveTarget, m *manifest)
 		return err
 	}
 	for _, f := range append(files, []file{
-		{ledgerName, ledgerJSON(formatVersion, l.signer.origin, l.signer.vkey)},
+		{ledgerName, ledgerJSON(formatVersion, l.signer.Load().origin, l.signer.Load().vkey)},
 		{manifestName, m.encode()},
-		{checkpointName, []byte(l.signer.checkpoint(m.end(), tree.Root()).Note)},
+		{checkpointName, []byte(l.signer.Load().checkpoint(m.end(), tree.Root()).Note)},
 	}...) {
 		if err := target.Put(ctx, f.name, bytes.NewReader(f.data), int64(len(f.data)), sha256.Sum256(f.data)); err != nil {
 			return err

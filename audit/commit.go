@@ -59,6 +59,10 @@ func (l *Ledger) turn() bool {
 	if len(writes) == 0 {
 		return false
 	}
+	if r := l.rotating.Swap(nil); r != nil {
+		writes = slices.Clone(writes) // the other buffers are in use after this
+		r.err = l.changeKey(r)
+	}
 	if back := l.clockBack(); back != nil {
 		writes = slices.Clone(writes) // the other buffers are in use after this
 		jump := back[0].entries[0].Time

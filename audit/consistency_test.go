@@ -86,7 +86,7 @@ func TestConsistencyRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed := func(size int64, root [32]byte) []byte { return []byte(l.signer.checkpoint(size, root).Note) }
+	signed := func(size int64, root [32]byte) []byte { return []byte(l.signer.Load().checkpoint(size, root).Note) }
 	for _, tt := range []struct {
 		name   string
 		old    []byte
@@ -235,7 +235,7 @@ func BenchmarkProofCheck(b *testing.B) {
 	})
 	b.Run("consistency", func(b *testing.B) {
 		root := rootOf(b, l, 4321)
-		p, err := l.ProveConsistency([]byte(l.signer.checkpoint(4321, root).Note))
+		p, err := l.ProveConsistency([]byte(l.signer.Load().checkpoint(4321, root).Note))
 		if err != nil {
 			b.Fatal(err)
 		}

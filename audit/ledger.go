@@ -48,6 +48,11 @@ type Config struct {
 	// last signed with the key in KeyDir: a backup that was put back on purpose.
 	// The entry ledger.restored says so. Without it that is a [*TamperError].
 	AcceptRestored bool
+	// KeyOverlap is for how long after [Ledger.RotateKey] the checkpoints that
+	// [Ledger.Checkpoint], witnesses and anchors get carry the signature of the
+	// key before as well, for those who have not yet heard of the new one. If
+	// zero, 24 hours; negative for none: the old key may be stolen.
+	KeyOverlap time.Duration
 	// SyncDelay is how long an entry may wait for others to share its sync. If
 	// zero, there is no wait: whatever arrives during one sync shares the
 	// next, which under load groups just as well.
@@ -144,7 +149,7 @@ func (c Config) withDefaults() Config {
 type Ledger struct {
 	cfg    Config
 	lock   io.Closer
-	signer *signer
+	signer atomic.Pointer[signer] // another one after RotateKey
 	store  *store
 	queue  *queue
 	// governor has the keys of subjects, and the holds.
@@ -167,6 +172,9 @@ type Ledger struct {
 	// restore which was accepted has lost.
 	outward        *outward
 	restored       *Checkpoint
+	rekeying       sync.Mutex                // held by whoever changes the key
+	rotating       atomic.Pointer[keyChange] // for whoever takes the turn next
+	overlap        atomic.Pointer[overlap]   // the key before, while it signs as well
 	memoryFailures atomic.Int64
 	packer         *packer
 	// failure is set once, by the first write or sync that failed.
@@ -376,8 +384,8 @@ func (l *Ledger) Flush(ctx context.Context) error {
 }
 
 // Checkpoint is the newest signed one. It covers every entry whose append has
-// returned.
-func (l *Ledger) Checkpoint() Checkpoint { return l.store.checkpoint() }
+// returned. For a time after a change of the key it has two signatures.
+func (l *Ledger) Checkpoint() Checkpoint { return l.overlapped(l.store.checkpoint()) }
 
 // Size is the number of entries.
 func (l *Ledger) Size() int64 { return l.store.checkpoint().Size }
@@ -385,10 +393,10 @@ func (l *Ledger) Size() int64 { return l.store.checkpoint().Size }
 // VerifierKey is the public key that checks the ledger's checkpoints, as
 // [Verify] and [Proof.Check] take it. Auditors should get it from elsewhere
 // than the ledger's directory.
-func (l *Ledger) VerifierKey() string { return l.signer.vkey }
+func (l *Ledger) VerifierKey() string { return l.signer.Load().vkey }
 
 // Origin is the ledger's name, as its checkpoints give it.
-func (l *Ledger) Origin() string { return l.signer.origin }
+func (l *Ledger) Origin() string { return l.signer.Load().origin }
 
 // Get reads the entry at index. [ErrNotFound] if there is none, [ErrClosed]
 // after Close, and a [*TamperError] if the line was changed on disk.

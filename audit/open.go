@@ -36,10 +36,15 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.signer, err = prepare(dir, cfg); err != nil {
+	sig, err := prepare(dir, cfg)
+	if err != nil {
 		return nil, err
 	}
-	if l.vault, err = openVault(cfg.fsys, keyPath(dir, cfg.KeyDir), l.signer.origin, cfg); err != nil {
+	l.signer.Store(sig)
+	if err := l.loadOverlap(dir); err != nil {
+		return nil, err
+	}
+	if l.vault, err = openVault(cfg.fsys, keyPath(dir, cfg.KeyDir), sig.origin, cfg); err != nil {
 		return nil, err
 	}
 	generation, err := l.recover(dir)
@@ -50,7 +55,7 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 		return nil, err
 	}
 	size := l.store.head.Size
-	l.ring, err = createRing(cfg.fsys, dir, l.signer, generation+1, cfg.sectionBytes)
+	l.ring, err = createRing(cfg.fsys, dir, sig, generation+1, cfg.sectionBytes)
 	l.keeper = newKeeper(l, size, cfg.publishEvery)
 	l.scribe = newScribe(l)
 	l.packer = newPacker(l)
@@ -183,8 +188,8 @@ func (l *Ledger) recover(dir string) (generation uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if vkey != l.signer.vkey {
-		return 0, &TamperError{Path: ledgerName, Index: -1, Reason: "belongs to another key than the one in the key directory", Want: l.signer.vkey, Got: vkey}
+	if vkey != l.signer.Load().vkey {
+		return 0, &TamperError{Path: ledgerName, Index: -1, Reason: "belongs to another key than the one in the key directory", Want: l.signer.Load().vkey, Got: vkey}
 	}
 	m, _, err := readManifest(fsys, dir)
 	if err != nil {
@@ -202,7 +207,7 @@ func (l *Ledger) recover(dir string) (generation uint64, err error) {
 			return 0, err
 		}
 	}
-	ring, err := readRing(fsys, dir, l.signer.macKey)
+	ring, err := readRing(fsys, dir, l.signer.Load().macKey)
 	if err != nil {
 		return 0, err
 	}

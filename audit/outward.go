@@ -118,8 +118,10 @@ func (o *outward) stop() error {
 		last.Go(func() { bounded(context.Background(), lastRoundTimeout, o.witness) })
 		last.Go(func() { bounded(context.Background(), lastRoundTimeout, o.anchor) })
 		last.Wait()
-		// A closed ledger's history ends with its checkpoint.
-		err = o.record(o.newest().Note, true)
+		// A closed ledger's history ends with its checkpoint, without signatures
+		// of others: so every byte of its last line can be checked, as the lines
+		// before are by their hash in the next.
+		err = errors.Join(o.record(o.newest().Note, true), o.record(o.published.Note, true))
 	}
 	return errors.Join(err, o.history.close())
 }
@@ -143,6 +145,15 @@ func (o *outward) newest() Checkpoint {
 	return o.published
 }
 
+// changedKey takes note of the checkpoint under a new key: what was cosigned
+// under the old one is not of this one.
+func (o *outward) changedKey(c Checkpoint) {
+	o.mu.Lock()
+	o.witnessed = Checkpoint{}
+	o.mu.Unlock()
+	o.publishedNow(c)
+}
+
 // record writes to the history. What fails is counted here; only Close does
 // more about it.
 func (o *outward) record(note string, wanted bool) error {
@@ -163,7 +174,7 @@ func (o *outward) record(note string, wanted bool) error {
 // witness has the newest published checkpoint cosigned.
 func (o *outward) witness(ctx context.Context) {
 	o.mu.Lock()
-	c, seen := o.published, o.witnessed
+	c, seen := o.l.overlapped(o.published), o.witnessed
 	o.mu.Unlock()
 	if o.l.cfg.Witness == nil || seen.Note != "" && seen.Size == c.Size {
 		return
@@ -171,7 +182,7 @@ func (o *outward) witness(ctx context.Context) {
 	note, err := o.l.cfg.Witness.Cosign(ctx, c, func(from int64) ([][32]byte, error) { return o.l.Consistency(from, c.Size) })
 	if note != "" && note != c.Note {
 		// What was had is kept even when it is too little.
-		if _, bad := parseCheckpoint([]byte(note), o.l.store.vkey); bad == nil {
+		if _, bad := parseCheckpoint([]byte(note), o.l.store.vkey()); bad == nil {
 			_ = o.record(note, true) // counted
 		}
 	}
@@ -187,7 +198,7 @@ func (o *outward) witness(ctx context.Context) {
 
 // anchor brings the newest checkpoint to every anchor that has it not yet.
 func (o *outward) anchor(ctx context.Context) {
-	c := o.newest()
+	c := o.l.overlapped(o.newest())
 	if c.Size == 0 {
 		return
 	}

@@ -89,7 +89,13 @@ func newReader(fsys durable.FS, dir string, cfg ReaderConfig) (*Reader, error) {
 func (r *Reader) follow(ctx context.Context) error {
 	const tries = 20
 	for try := 1; ; try++ {
-		c, err := readCheckpoint(r.store.fsys, r.store.dir, r.store.vkey)
+		if err := r.followKey(); err != nil {
+			return err
+		}
+		c, err := readCheckpoint(r.store.fsys, r.store.dir, r.store.vkey())
+		if err != nil && try < tries {
+			continue // the key changes at this moment
+		}
 		if err != nil {
 			return err
 		}
@@ -101,12 +107,38 @@ func (r *Reader) follow(ctx context.Context) error {
 		if err == nil || try == tries {
 			return err
 		}
-		again, err2 := readCheckpoint(r.store.fsys, r.store.dir, r.store.vkey)
+		again, err2 := readCheckpoint(r.store.fsys, r.store.dir, r.store.vkey())
 		_, textNow, err3 := readManifest(r.store.fsys, r.store.dir)
 		if err2 != nil || err3 != nil || again.Note == c.Note && bytes.Equal(text, textNow) {
 			return err
 		}
 	}
+}
+
+// followKey goes over to the key that ledger.json names, if the ledger's keys
+// lead from the one that was known to it.
+func (r *Reader) followKey() error {
+	s := r.store
+	b, err := readSmall(s.fsys, s.dir, ledgerName)
+	if err != nil {
+		return err
+	}
+	_, vkey, err := parseLedgerJSON(b)
+	if err != nil {
+		return &TamperError{Path: ledgerName, Index: -1, Reason: err.Error()}
+	}
+	if vkey == s.vkey() {
+		return nil
+	}
+	spans, _, err := spansOf(s.fsys, s.dir, vkey)
+	if err != nil {
+		return err
+	}
+	if !trusted(s.vkey(), spans) {
+		return &TamperError{Path: ledgerName, Index: -1, Reason: "names another key, to which none before leads", Want: s.vkey(), Got: vkey}
+	}
+	s.key.Store(&vkey)
+	return nil
 }
 
 // Refresh takes in what was published since. A [*TamperError] says that the
@@ -239,11 +271,11 @@ func (r *Reader) Checkpoint() Checkpoint { return r.store.checkpoint() }
 func (r *Reader) Size() int64 { return r.store.checkpoint().Size }
 
 // VerifierKey is the public key that ledger.json names.
-func (r *Reader) VerifierKey() string { return r.store.vkey }
+func (r *Reader) VerifierKey() string { return r.store.vkey() }
 
 // Origin is the ledger's name, as its checkpoints give it.
 func (r *Reader) Origin() string {
-	origin, err := originOf(r.store.vkey)
+	origin, err := originOf(r.store.vkey())
 	if err != nil {
 		panic("audit: unchecked key: " + err.Error())
 	}

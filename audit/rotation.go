@@ -207,7 +207,7 @@ func rotateKey(ctx context.Context, dir string, cfg Config) (previous, vkey stri
 // announceKey makes a key, keeps it beside the present one, and appends the
 // entry that names it.
 func (l *Ledger) announceKey(ctx context.Context) (*signer, rotation, error) {
-	skey, _, err := note.GenerateKey(rand.Reader, l.signer.origin)
+	skey, _, err := note.GenerateKey(rand.Reader, l.signer.Load().origin)
 	if err != nil {
 		return nil, rotation{}, err
 	}
@@ -218,7 +218,7 @@ func (l *Ledger) announceKey(ctx context.Context) (*signer, rotation, error) {
 	if err := durable.ReplaceFile(l.cfg.fsys, keyPath(l.store.dir, l.cfg.KeyDir)+nextKeyExt, []byte(skey+"\n")); err != nil {
 		return nil, rotation{}, err
 	}
-	r := rotation{previous: l.signer.vkey, vkey: next.vkey}
+	r := rotation{previous: l.signer.Load().vkey, vkey: next.vkey}
 	receipts, err := l.appendRaw(ctx, []Entry{{AgentID: systemAgent, Action: actionRotation, Result: Success, Details: map[string]any{"previous": r.previous, "vkey": r.vkey}}})
 	if err != nil {
 		return nil, r, err
@@ -332,6 +332,6 @@ func (s *store) verifierKeys() ([]string, error) {
 
 // spans are the keys that this ledger's checkpoints may be signed with.
 func (s *store) spans() ([]keySpan, error) {
-	spans, _, err := spansOf(s.fsys, s.dir, s.vkey)
+	spans, _, err := spansOf(s.fsys, s.dir, s.vkey())
 	return spans, err
 }

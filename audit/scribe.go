@@ -67,5 +67,5 @@ func (l *Ledger) extend(g *group) Checkpoint {
 	for i := range g.leaves {
 		l.tree.Append(g.leaves[i])
 	}
-	return l.signer.checkpoint(l.tree.Size(), l.tree.Root())
+	return l.signer.Load().checkpoint(l.tree.Size(), l.tree.Root())
 }

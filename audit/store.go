@@ -22,7 +22,7 @@ import (
 type store struct {
 	fsys durable.FS
 	dir  string
-	vkey string
+	key  atomic.Pointer[string] // public, another one after a change
 	// write says whether files are opened for writing.
 	write bool
 	// segmentBytes is the size from which on a segment gets no more entries.
@@ -64,11 +64,15 @@ const (
 )
 
 func newStore(fsys durable.FS, dir, vkey string) *store {
-	return &store{
-		fsys: fsys, dir: dir, vkey: vkey, segmentBytes: defaultSegmentBytes, dec: sync.OnceValues(newFrameDecoder),
+	s := &store{
+		fsys: fsys, dir: dir, segmentBytes: defaultSegmentBytes, dec: sync.OnceValues(newFrameDecoder),
 		files: newHandles(fsys, dir), cache: newCache(indexCacheBytes), plain: newCache(lineCacheBytes),
 	}
+	s.key.Store(&vkey)
+	return s
 }
+
+func (s *store) vkey() string { return *s.key.Load() }
 
 // size is the number of entries. The caller holds mu.
 func (s *store) size() int64 {

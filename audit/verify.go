@@ -133,11 +133,11 @@ func (v *verifier) run(ctx context.Context) (Report, error) {
 		return Report{}, v.store.blame(err, v.checkpoint)
 	}
 	report := v.report
-	report.Key, report.Checkpoint, report.Entries = v.store.vkey, v.checkpoint, v.checkpoint.Size
+	report.Key, report.Checkpoint, report.Entries = v.store.vkey(), v.checkpoint, v.checkpoint.Size
 	report.Bytes += v.store.bytes
 	report.Segments += len(v.store.segs)
 	report.Clean = len(v.ringBytes) == 0 && len(v.files.leftover) == 0
-	if report.Origin, err = originOf(v.store.vkey); err != nil {
+	if report.Origin, err = originOf(v.store.vkey()); err != nil {
 		return Report{}, err
 	}
 	v.inTail = true
