@@ -301,7 +301,7 @@ func (v *vault) append(records []storeRecord) error {
 		return err
 	}
 	if _, err := v.file.WriteAt(b, v.size); err != nil {
-		return v.fail(err)
+		return v.noRoom(err)
 	}
 	if err := v.file.Sync(); err != nil {
 		return v.fail(err)
@@ -309,6 +309,19 @@ func (v *vault) append(records []storeRecord) error {
 	v.size += int64(len(b))
 	v.frames, v.open = frames, true
 	return nil
+}
+
+// noRoom answers a write to the end of the file that failed. If the disk was
+// full and what was written of it can be taken back, all is as it was, and the
+// next attempt may do better. The caller holds disk.
+func (v *vault) noRoom(err error) error {
+	if !durable.IsNoSpace(err) {
+		return v.fail(err)
+	}
+	if back := errors.Join(v.file.Truncate(v.size), v.file.Sync()); back != nil {
+		return v.fail(errors.Join(err, back))
+	}
+	return fmt.Errorf("key store: %w: %w", ErrNoSpace, err)
 }
 
 func (s *frameCipher) framesOf(b []byte, seq uint64, records []storeRecord) ([]byte, uint64, error) {
