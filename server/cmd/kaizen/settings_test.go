@@ -18,7 +18,7 @@ func TestLoadSettings(t *testing.T) {
 	defaults := settings{
 		Data: server.DefaultDataDir, Listen: server.DefaultListen, OTLPGRPC: server.DefaultOTLPGRPC, OTLPHTTP: server.DefaultOTLPHTTP,
 		MetricsRetention: 30 * 24 * time.Hour, MaxStoreBytes: 1 << 30, MaxRequestBytes: 64 << 20, ScrapeInterval: 15 * time.Second, ShutdownTimeout: 20 * time.Second,
-		LogLevel: "info", LogFormat: "text", AuditBackend: "files", AllowOrigin: []string{},
+		LogLevel: "info", LogFormat: "text", AuditBackend: "files", AllowOrigin: []string{}, AuditAnchor: []string{},
 	}
 	with := func(change func(*settings)) settings {
 		s := defaults
