@@ -72,6 +72,7 @@ type governor interface {
 	Holds() []audit.Hold
 	Group(ctx context.Context, q audit.Query, by audit.Field, top int) ([]audit.GroupCount, error)
 	Segments() []audit.SegmentInfo
+	RotateKey(ctx context.Context) (previous, vkey string, err error)
 	Seal(ctx context.Context) error
 	Prune(ctx context.Context, o audit.PruneOptions) (audit.PruneReport, error)
 	Archive(ctx context.Context, target audit.ArchiveTarget) (audit.ArchiveReport, error)

@@ -105,6 +105,7 @@ func routes() []route {
 		{"GET", "/api/audit/segments", nil, (*api).segments, segmentList{}},
 		{"POST", "/api/audit/seal", nil, (*api).seal, segmentList{}},
 		{"POST", "/api/audit/retention", nil, (*api).retention, pruned{}},
+		{"POST", "/api/audit/rotate-key", nil, (*api).rotateKey, rotated{}},
 		{"POST", "/api/audit/archive", nil, (*api).archive, archived{}},
 		{"GET", "/api/audit/checkpoint", nil, (*api).checkpoint, checkpoint{}},
 		{"GET", "/api/audit/proof/{index}", nil, (*api).proof, nil},
