@@ -156,17 +156,21 @@ type faulty struct {
 	n     atomic.Int64
 	every int64
 	seen  [4]atomic.Int64
+	owed  atomic.Bool // a 409 was due to a request that cannot get one: the next PUT does
 }
 
 var errLost = errors.New("connection reset")
 
 func (f *faulty) RoundTrip(r *http.Request) (*http.Response, error) {
 	n := f.n.Add(1)
-	if n%f.every != 0 {
-		return http.DefaultTransport.RoundTrip(r)
-	}
 	kind := n / f.every % 4
-	if r.Method != http.MethodPut && kind == 2 {
+	switch {
+	case r.Method == http.MethodPut && f.owed.CompareAndSwap(true, false):
+		kind = 2
+	case n%f.every != 0:
+		return http.DefaultTransport.RoundTrip(r)
+	case kind == 2 && r.Method != http.MethodPut:
+		f.owed.Store(true)
 		kind = 3
 	}
 	f.seen[kind].Add(1)
