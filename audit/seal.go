@@ -55,7 +55,10 @@ func (s *packer) start() {
 	s.l.store.mu.Lock()
 	s.l.store.rotated = s.wake
 	s.l.store.mu.Unlock()
-	s.done.Go(s.run)
+	// What is old is found before the first append: an entry that carries a
+	// time of long ago does not have its segment sealed at once.
+	old := s.l.due(time.Now())
+	s.done.Go(func() { s.run(old) })
 	s.wake()
 }
 
@@ -90,26 +93,31 @@ func (s *packer) wake() {
 	}
 }
 
-func (s *packer) run() {
+// run works when it is woken and now and then. If old, the newest segment was
+// due to be sealed when the ledger was opened.
+func (s *packer) run(old bool) {
 	tick := time.NewTicker(sealEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-s.woken:
-		case <-tick.C:
+		case now := <-tick.C:
+			old = s.l.due(now)
 		case <-s.ctx.Done():
 			return
 		}
-		if err := s.round(); err != nil && s.ctx.Err() == nil {
+		err := s.round(old)
+		old = false
+		if err != nil && s.ctx.Err() == nil {
 			s.l.cfg.Logger.Error("audit ledger: sealing segments in the background; it will be tried again", "dir", s.l.store.dir, "error", err)
 		}
 	}
 }
 
-// round does what is due.
-func (s *packer) round() error {
+// round does what is due, and seals the newest segment if it is old.
+func (s *packer) round(old bool) error {
 	l := s.l
-	if l.due(time.Now()) {
+	if old {
 		if err := l.rotate(); err != nil {
 			return err
 		}

@@ -486,6 +486,11 @@ func TestSealAge(t *testing.T) {
 		t.Error("an empty ledger is due")
 	}
 	appendN(t, l, 0, 3)
+	// However late the background is, times of long ago seal nothing that was
+	// just written.
+	if err := l.packer.round(false); err != nil || l.Stats().Sealed != 0 {
+		t.Errorf("a round after the first entries: %v, %d segments sealed; want none", err, l.Stats().Sealed)
+	}
 	if !l.due(testTime.Add(2 * time.Hour)) {
 		t.Error("a segment of two hours is not due")
 	}
