@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/kaizen-go/kaizen"
 	"github.com/kaizen-go/kaizen/audit"
@@ -88,7 +89,7 @@ func ExampleObserver_Hooks() {
 		return
 	}
 	defer obs.Shutdown(ctx)
-	err = obs.Hooks().Register(hook.Registration{Name: "no-shell", Kinds: []hook.Kind{hook.KindTool}, Handler: hook.HandlerFunc(
+	err = obs.Hooks().Register(hook.Registration{Name: "no-shell", Timeout: time.Minute, Kinds: []hook.Kind{hook.KindTool}, Handler: hook.HandlerFunc(
 		func(_ context.Context, e hook.Event) error {
 			if e.Payload.Label() == "shell" {
 				return &hook.DeniedError{Reason: "shells are not allowed"}

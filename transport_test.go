@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kaizen-go/kaizen"
 	"github.com/kaizen-go/kaizen/hook"
@@ -104,7 +105,7 @@ func TestCallInsideAnOperationIsOne(t *testing.T) {
 func TestDeniedCallIsNotSent(t *testing.T) {
 	o := observe(t, kaizen.Config{})
 	server := modelServer(t)
-	err := o.obs.Hooks().Register(hook.Registration{Name: "budget", Kinds: []hook.Kind{hook.KindModelCall}, Handler: hook.HandlerFunc(
+	err := o.obs.Hooks().Register(hook.Registration{Name: "budget", Timeout: time.Minute, Kinds: []hook.Kind{hook.KindModelCall}, Handler: hook.HandlerFunc(
 		func(context.Context, hook.Event) error { return &hook.DeniedError{Reason: "the budget is spent"} })})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -58,7 +59,7 @@ func TestLateAttributes(t *testing.T) {
 // everyToolEnd calls tools that end in every way there is.
 func everyToolEnd(t *testing.T, obs *Observer) {
 	t.Helper()
-	err := obs.Hooks().Register(hook.Registration{Name: "guard", Phases: []hook.Phase{hook.Start}, Handler: hook.HandlerFunc(func(_ context.Context, e hook.Event) error {
+	err := obs.Hooks().Register(hook.Registration{Name: "guard", Timeout: time.Minute, Phases: []hook.Phase{hook.Start}, Handler: hook.HandlerFunc(func(_ context.Context, e hook.Event) error {
 		if e.Payload.Label() == "forbidden" {
 			return &hook.DeniedError{Reason: "not today"}
 		}

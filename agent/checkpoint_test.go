@@ -169,7 +169,7 @@ func TestResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	reg := hook.From(ctx)
-	if err := reg.Register(hook.Registration{Name: "w", Kinds: []hook.Kind{hook.KindTool}, Phases: []hook.Phase{hook.End}, Handler: hook.HandlerFunc(func(_ context.Context, e hook.Event) error {
+	if err := reg.Register(hook.Registration{Name: "w", Timeout: time.Minute, Kinds: []hook.Kind{hook.KindTool}, Phases: []hook.Phase{hook.End}, Handler: hook.HandlerFunc(func(_ context.Context, e hook.Event) error {
 		if n := e.Payload.Label(); n != "b" {
 			first <- struct{}{}
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/kaizen-go/kaizen/agent"
 	"github.com/kaizen-go/kaizen/hook"
@@ -44,7 +45,7 @@ func TestInterrupt(t *testing.T) {
 			ctx, rec := observed(t)
 			// A handler that would deny everything, and one that interrupts again.
 			var a *agent.Agent
-			if err := hook.From(ctx).Register(hook.Registration{Name: "veto", Kinds: []hook.Kind{hook.KindInterrupt}, Handler: hook.HandlerFunc(func(context.Context, hook.Event) error {
+			if err := hook.From(ctx).Register(hook.Registration{Name: "veto", Timeout: time.Minute, Kinds: []hook.Kind{hook.KindInterrupt}, Handler: hook.HandlerFunc(func(context.Context, hook.Event) error {
 				a.Interrupt(agent.Graceful, "veto", "me too")
 				return &hook.DeniedError{Reason: "no"}
 			})}); err != nil {

@@ -57,7 +57,7 @@ type CostSnapshot struct {
 // Registration returns the handler to register. It is named "cost".
 func (c *Cost) Registration() Registration {
 	return Registration{
-		Name: "cost", Kinds: []Kind{KindModelCall}, Phases: []Phase{End},
+		Name: "cost", Kinds: []Kind{KindModelCall}, Phases: []Phase{End}, Timeout: builtinTimeout,
 		Handler: HandlerFunc(func(ctx context.Context, e Event) error {
 			if call, ok := e.Payload.(*ModelCall); ok {
 				c.add(e.Run, call, toolAround(Current(ctx)))

@@ -58,7 +58,7 @@ type Profile struct {
 
 // Registration returns the handler to register. It is named "profiler".
 func (p *Profiler) Registration() Registration {
-	return Registration{Name: "profiler", Phases: []Phase{End}, Handler: HandlerFunc(func(_ context.Context, e Event) error {
+	return Registration{Name: "profiler", Phases: []Phase{End}, Timeout: builtinTimeout, Handler: HandlerFunc(func(_ context.Context, e Event) error {
 		p.add(e.Kind(), e.Payload.Label(), e.Duration())
 		return nil
 	})}

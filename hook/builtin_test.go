@@ -347,7 +347,9 @@ func ExampleLog() {
 		return a
 	}}))
 	reg := hook.New(hook.Config{})
-	if err := reg.Register(hook.Log(logger)); err != nil {
+	lines := hook.Log(logger)
+	lines.Timeout = time.Minute // standard output may keep its writer waiting
+	if err := reg.Register(lines); err != nil {
 		fmt.Println(err)
 		return
 	}

@@ -47,7 +47,7 @@ type lock struct {
 // from one that was killed, while somebody looks who holds the lock.
 const (
 	lockPatience   = 3 * time.Second
-	serverPatience = 200 * time.Millisecond
+	serverPatience = time.Second
 	lockPause      = 25 * time.Millisecond
 )
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cloudwego/eino/adk"
 	"github.com/cloudwego/eino/callbacks"
@@ -441,7 +442,7 @@ func (library) Retrieve(context.Context, string, ...retriever.Option) ([]*schema
 func TestRefused(t *testing.T) {
 	r := rig.New(t, kaizen.Config{})
 	if err := r.Obs.Hooks().Register(hook.Registration{
-		Name: "guard", Kinds: []hook.Kind{hook.KindModelCall}, Phases: []hook.Phase{hook.Start},
+		Name: "guard", Timeout: time.Minute, Kinds: []hook.Kind{hook.KindModelCall}, Phases: []hook.Phase{hook.Start},
 		Handler: hook.HandlerFunc(func(context.Context, hook.Event) error { return &hook.DeniedError{Reason: "not today"} }),
 	}); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/cloudwego/eino/compose"
 	"github.com/cloudwego/eino/schema"
@@ -29,7 +30,7 @@ func Example() {
 		return
 	}
 	defer obs.Shutdown(ctx)
-	err = obs.Hooks().Register(hook.Registration{Name: "print", Phases: []hook.Phase{hook.End}, Handler: hook.HandlerFunc(
+	err = obs.Hooks().Register(hook.Registration{Name: "print", Timeout: time.Minute, Phases: []hook.Phase{hook.End}, Handler: hook.HandlerFunc(
 		func(_ context.Context, e hook.Event) error {
 			switch p := e.Payload.(type) {
 			case *hook.ModelCall:

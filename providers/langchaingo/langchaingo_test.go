@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tmc/langchaingo/agents"
 	"github.com/tmc/langchaingo/callbacks"
@@ -361,7 +362,7 @@ func TestRefused(t *testing.T) {
 	r := rig.New(t, kaizen.Config{})
 	h := newHandler(t, r)
 	if err := r.Obs.Hooks().Register(hook.Registration{
-		Name: "guard", Kinds: []hook.Kind{hook.KindModelCall, hook.KindTool}, Phases: []hook.Phase{hook.Start},
+		Name: "guard", Timeout: time.Minute, Kinds: []hook.Kind{hook.KindModelCall, hook.KindTool}, Phases: []hook.Phase{hook.Start},
 		Handler: hook.HandlerFunc(func(context.Context, hook.Event) error { return &hook.DeniedError{Reason: "not today"} }),
 	}); err != nil {
 		t.Fatal(err)

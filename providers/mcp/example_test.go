@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -21,7 +22,7 @@ func Example() {
 		return
 	}
 	defer obs.Shutdown(ctx)
-	err = obs.Hooks().Register(hook.Registration{Name: "print", Kinds: []hook.Kind{hook.KindTool}, Handler: hook.HandlerFunc(
+	err = obs.Hooks().Register(hook.Registration{Name: "print", Timeout: time.Minute, Kinds: []hook.Kind{hook.KindTool}, Handler: hook.HandlerFunc(
 		func(_ context.Context, e hook.Event) error {
 			fmt.Println(e.Kind(), e.Payload.Label(), e.Phase)
 			return nil

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -161,7 +162,7 @@ func TestFailures(t *testing.T) {
 	client.One(t, "tools/call nothing").Want(t, map[string]string{"error.type": "-32602", "rpc.response.status_code": "-32602"})
 
 	if err := client.Obs.Hooks().Register(hook.Registration{
-		Name: "guard", Kinds: []hook.Kind{hook.KindTool}, Phases: []hook.Phase{hook.Start},
+		Name: "guard", Timeout: time.Minute, Kinds: []hook.Kind{hook.KindTool}, Phases: []hook.Phase{hook.Start},
 		Handler: hook.HandlerFunc(func(context.Context, hook.Event) error { return &hook.DeniedError{Reason: "not today"} }),
 	}); err != nil {
 		t.Fatal(err)
