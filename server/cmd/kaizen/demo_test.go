@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"math"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kaizen-go/kaizen/server/internal/testport"
 )
 
 // What the script of the demo amounts to, counted by hand: lead 3, researcher 2,
@@ -197,7 +198,7 @@ type serveProcess struct {
 func startServe(t *testing.T, p *serveProcess) {
 	t.Helper()
 	if p.ports == nil {
-		ui, http, grpc := freeAddr(t), freeAddr(t), freeAddr(t)
+		ui, http, grpc := testport.Addr(t), testport.Addr(t), testport.Addr(t)
 		p.ports = []string{"--listen", ui, "--otlp-http", http, "--otlp-grpc", grpc}
 		p.url = "http://" + ui
 	}
@@ -208,7 +209,7 @@ func startServe(t *testing.T, p *serveProcess) {
 	}
 	cmd := p.cmd
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -222,16 +223,6 @@ func startServe(t *testing.T, p *serveProcess) {
 			t.Fatalf("no server became ready on %s", p.url)
 		}
 	}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // TestDemoSurvivesKilledServer kills the server with SIGKILL while the agents

@@ -67,7 +67,7 @@ func scriptWaitReady(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: waitready DIR")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	h, err := waitReady(ctx, ts.MkAbs(args[0]), ts.Getenv("KAIZEN_API_KEY"))
 	ts.Check(err)

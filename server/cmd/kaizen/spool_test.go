@@ -11,6 +11,7 @@ import (
 
 	"github.com/kaizen-go/kaizen"
 	"github.com/kaizen-go/kaizen/server/internal/demo"
+	"github.com/kaizen-go/kaizen/server/internal/testport"
 )
 
 // TestObserverOutlivesItsServer lets the demo's teams work while no server is
@@ -19,8 +20,8 @@ import (
 // there is a server.
 func TestObserverOutlivesItsServer(t *testing.T) {
 	p := &serveProcess{dir: filepath.Join(t.TempDir(), "data")}
-	ui := freeAddr(t)
-	p.ports = []string{"--listen", ui, "--otlp-http", freeAddr(t), "--otlp-grpc", freeAddr(t)}
+	ui := testport.Addr(t)
+	p.ports = []string{"--listen", ui, "--otlp-http", testport.Addr(t), "--otlp-grpc", testport.Addr(t)}
 	p.url = "http://" + ui
 	spool := filepath.Join(t.TempDir(), "spool")
 

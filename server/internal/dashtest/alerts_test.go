@@ -16,6 +16,7 @@ import (
 
 	"github.com/kaizen-go/kaizen/dashboards"
 	"github.com/kaizen-go/kaizen/server/internal/demo"
+	"github.com/kaizen-go/kaizen/server/internal/testport"
 )
 
 var root = filepath.Join("..", "..", "..")
@@ -180,7 +181,7 @@ func TestAlertsEndToEnd(t *testing.T) {
 	}
 	edit("deploy/prometheus/alertmanager.yml", "alertmanager.yml", "http://127.0.0.1:9095", hook.URL)
 	edit("dashboards/rules/kaizen.yml", "rules.yml")
-	am := freeAddr(t)
+	am := testport.Addr(t)
 	run(t, "http://"+am+"/-/ready", alertmanager, "--config.file="+filepath.Join(dir, "alertmanager.yml"), "--storage.path="+filepath.Join(dir, "am"),
 		"--web.listen-address="+am, "--cluster.listen-address=")
 	startPrometheus(t, srv, fmt.Sprintf("rule_files: [%q]\nalerting: {alertmanagers: [{static_configs: [{targets: [%q]}]}]}\n", filepath.Join(dir, "rules.yml"), am))
@@ -194,7 +195,7 @@ func TestAlertsEndToEnd(t *testing.T) {
 	}
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.NewTimer(50 * time.Second)
+	limit := time.NewTimer(5 * time.Minute)
 	defer limit.Stop()
 	var fired, page, switched, resolved bool
 	for !fired || !page || !switched || !resolved {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kaizen-go/kaizen/server"
+	"github.com/kaizen-go/kaizen/server/internal/testport"
 )
 
 const scrapeEvery = time.Second
@@ -61,18 +61,6 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// freeAddr returns an address that nobody listens on. Another program could
-// take it before ours does; the test then fails to start it, and says so.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // run starts a program that answers ready with 200 once it works, and ends it
 // with the test.
 func run(t *testing.T, ready, name string, args ...string) {
@@ -85,7 +73,7 @@ func run(t *testing.T, ready, name string, args ...string) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd.WaitDelay = time.Minute
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +100,7 @@ func run(t *testing.T, ready, name string, args ...string) {
 // await asks until f has no error.
 func await(t *testing.T, what string, f func() error) {
 	t.Helper()
-	limit := time.NewTimer(45 * time.Second)
+	limit := time.NewTimer(3 * time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -167,7 +155,7 @@ scrape_configs:
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	addr := freeAddr(t)
+	addr := testport.Addr(t)
 	run(t, "http://"+addr+"/-/ready", prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+addr, "--enable-feature=exemplar-storage", "--rules.alert.resend-delay=1s")
 	return "http://" + addr

@@ -50,7 +50,7 @@ func startWorkload(t *testing.T, srv *server.Server) *workload {
 	w := &workload{t: t, srv: srv, obs: obs, models: demo.NewScripted(), dir: dir}
 	t.Cleanup(func() {
 		w.models.Close()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
 		defer cancel()
 		if err := obs.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown = %v", err)

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kaizen-go/kaizen/server/internal/testport"
 )
 
 // openSearch is a real node, in a process of its own.
@@ -50,15 +52,8 @@ func jars(t *testing.T) string {
 func newOpenSearch(t *testing.T) *openSearch {
 	t.Helper()
 	jars(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(testport.Addr(t))
 	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	o := &openSearch{t: t, dir: t.TempDir(), port: port}
@@ -143,7 +138,7 @@ func (o *openSearch) try(method, path string, body any) (map[string]any, error) 
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(req)
+	resp, err := (&http.Client{Timeout: 2 * time.Minute}).Do(req)
 	if err != nil {
 		return nil, err
 	}

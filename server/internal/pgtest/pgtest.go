@@ -124,7 +124,7 @@ func (s *server) startOnThread() error {
 
 // await asks until the server takes connections.
 func (s *server) await(isReady string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

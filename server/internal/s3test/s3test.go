@@ -11,17 +11,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/kaizen-go/kaizen/server/internal/testport"
 )
 
 // The credentials that the server takes.
@@ -36,6 +36,7 @@ type Server struct {
 	Endpoint string
 
 	dir     string
+	ports   *testport.Claimed
 	cmd     *exec.Cmd
 	out     *os.File
 	mu      sync.Mutex
@@ -96,18 +97,18 @@ func start() (_ *Server, err error) {
 	if err := os.WriteFile(config, []byte(identities), 0o600); err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(4)
-	if err != nil {
+	// Each of its servers listens 10,000 above its port too, for gRPC.
+	if s.ports, err = testport.Claim(4, 10_000); err != nil {
 		return nil, err
 	}
-	s.Endpoint = "127.0.0.1:" + ports[3]
+	s.Endpoint = "127.0.0.1:" + s.ports.Ports[3]
 	args := []string{
 		"server", "-dir=" + s.dir, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=100", "-master.volumeSizeLimitMB=64",
 		"-filer", "-s3", "-s3.config=" + config, "-master.telemetry=false",
 		"-volume.preStopSeconds=0", // nobody else uses it
 	}
 	for i, flag := range []string{"master.port", "volume.port", "filer.port", "s3.port"} {
-		args = append(args, "-"+flag+"="+ports[i])
+		args = append(args, "-"+flag+"="+s.ports.Ports[i])
 	}
 	if s.out, err = os.Create(filepath.Join(s.dir, "log")); err != nil {
 		return nil, err
@@ -124,37 +125,9 @@ func start() (_ *Server, err error) {
 	return s, nil
 }
 
-// freePorts asks the kernel for ports, all held until the last is found. Each
-// server listens 10,000 above its port too, for gRPC.
-func freePorts(n int) ([]string, error) {
-	const above = 10_000
-	var out []string
-	for tries := 0; len(out) < n; tries++ {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer ln.Close()
-		addr, ok := ln.Addr().(*net.TCPAddr)
-		if !ok || tries > 1000 {
-			return nil, errors.New("no free ports")
-		}
-		if addr.Port+above > 65535 {
-			continue
-		}
-		second, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(addr.Port+above)))
-		if err != nil {
-			continue // in use: try another pair
-		}
-		defer second.Close()
-		out = append(out, strconv.Itoa(addr.Port))
-	}
-	return out, nil
-}
-
 // await makes a bucket as soon as the server can.
 func (s *Server) await() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -211,5 +184,5 @@ func (s *Server) stop() error {
 	slow := time.AfterFunc(5*time.Second, func() { _ = s.cmd.Process.Kill() })
 	defer slow.Stop()
 	_ = s.cmd.Wait() // how it ends says nothing about the tests
-	return errors.Join(s.out.Close(), os.RemoveAll(s.dir))
+	return errors.Join(s.out.Close(), s.ports.Release(), os.RemoveAll(s.dir))
 }

@@ -26,7 +26,7 @@ import (
 
 // patience is how long one step in the browser may take on a busy machine
 // before the test gives up. Nothing is concluded from how long it took.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // Browser is one Chromium with a profile of its own, ended with the test.
 type Browser struct {
@@ -54,7 +54,7 @@ func Open(t *testing.T) *Browser {
 		t.Skip("no Chromium: install it, or name it in KAIZEN_CHROMIUM, to test the web page")
 	}
 	alloc, stopAlloc := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()),
-		chromedp.ExecPath(path), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.ExecPath(path), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("force-color-profile", "srgb"))
 	ctx, stop := chromedp.NewContext(alloc)

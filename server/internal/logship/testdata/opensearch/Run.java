@@ -10,6 +10,7 @@ public class Run {
       settings.put("http.host", "127.0.0.1");
       settings.put("http.port", args[1]);
       settings.put("transport.host", "127.0.0.1");
+      settings.put("cluster.routing.allocation.disk.threshold_enabled", false); // a disk that is nine tenths full takes no shards
       settings.putList("node.roles", "cluster_manager", "data", "ingest");
     });
     runner.build(newConfigs().basePath(args[0]).numOfNode(1).clusterName("kaizen-test"));
