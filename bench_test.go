@@ -43,12 +43,7 @@ func BenchmarkToolEvent(b *testing.B) {
 		b.ReportAllocs()
 		report := callerTime(b)
 		for b.Loop() {
-			_, span := tracer.Start(b.Context(), "execute_tool search")
-			span.SetAttributes(
-				attribute.String("a", "1"), attribute.String("b", "2"), attribute.String("c", "3"), attribute.String("d", "4"),
-				attribute.String("e", "5"), attribute.String("f", "6"), attribute.String("g", "7"), attribute.String("h", "8"),
-				attribute.String("i", "9"), attribute.String("j", "10"), attribute.String("k", "11"), attribute.String("l", "12"))
-			span.End()
+			bareSpan(b.Context(), tracer)
 		}
 		report()
 	})
@@ -83,12 +78,7 @@ func BenchmarkToolEvent(b *testing.B) {
 		b.ReportAllocs()
 		report := callerTime(b)
 		for b.Loop() {
-			tool := &hook.Tool{Name: "search", CallID: "c1", Description: "Searches.", Type: "function"}
-			_, op, err := obs.Hooks().Begin(ctx, tool)
-			if err != nil {
-				b.Fatal(err)
-			}
-			op.End(nil)
+			toolEvent(b, ctx, obs.Hooks())
 		}
 		report()
 		b.StopTimer()
@@ -99,6 +89,10 @@ func BenchmarkToolEvent(b *testing.B) {
 	b.Run("span and samples", func(b *testing.B) { event(b, kaizen.Config{LogLevel: 12, Off: kaizen.Audit}) })
 	b.Run("unsampled span, and samples", func(b *testing.B) {
 		event(b, kaizen.Config{LogLevel: 12, Off: kaizen.Audit, TracerProvider: never})
+	})
+	b.Run("a sampler that may ask, span and samples", func(b *testing.B) {
+		event(b, kaizen.Config{LogLevel: 12, Off: kaizen.Audit, TracerProvider: sdktrace.NewTracerProvider(
+			sdktrace.WithSampler(curious{sdktrace.AlwaysSample()}), sdktrace.WithBatcher(discard{}, sdktrace.WithMaxQueueSize(1<<16)))})
 	})
 	b.Run("our provider, span and samples", func(b *testing.B) {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
@@ -112,6 +106,28 @@ func BenchmarkToolEvent(b *testing.B) {
 	b.Run("span, samples and line", func(b *testing.B) { event(b, kaizen.Config{Off: kaizen.Audit}) })
 	b.Run("all four", func(b *testing.B) { event(b, kaizen.Config{AuditDir: b.TempDir() + "/audit"}) })
 }
+
+// bareSpan is a span with twelve attributes, and no more.
+func bareSpan(ctx context.Context, tracer trace.Tracer) {
+	_, span := tracer.Start(ctx, "execute_tool search")
+	span.SetAttributes(
+		attribute.String("a", "1"), attribute.String("b", "2"), attribute.String("c", "3"), attribute.String("d", "4"),
+		attribute.String("e", "5"), attribute.String("f", "6"), attribute.String("g", "7"), attribute.String("h", "8"),
+		attribute.String("i", "9"), attribute.String("j", "10"), attribute.String("k", "11"), attribute.String("l", "12"))
+	span.End()
+}
+
+// toolEvent is a tool call without a tool.
+func toolEvent(tb testing.TB, ctx context.Context, hooks *hook.Registry) {
+	_, op, err := hook.Begin(ctx, hooks, hook.Tool{Name: "search", CallID: "c1", Description: "Searches.", Type: "function"})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	op.End(nil)
+}
+
+// curious is a sampler that may ask for attributes.
+type curious struct{ sdktrace.Sampler }
 
 // toolByHand is the span of a tool call as one writes it with OpenTelemetry's SDK.
 func toolByHand(ctx context.Context, tracer trace.Tracer, tool *hook.Tool) {

@@ -120,7 +120,7 @@ func Start(ctx context.Context, cfg Config) (_ *Observer, err error) {
 	o.wire = &wire{
 		tracer: tracer, metrics: o.metrics, log: o.logs.Logger("kaizen"), audit: o.audit,
 		redact: redactor, prices: price.Default().With(cfg.Prices), content: cfg.Content,
-		self: selfTime{began: time.Now()}, names: spanNames{seed: maphash.MakeSeed()}, late: o.provider != nil,
+		self: selfTime{began: time.Now()}, names: spanNames{seed: maphash.MakeSeed()}, late: asksNothing(provider),
 	}
 	o.hooks = hook.New(hook.Config{
 		Recorder:  o.wire,

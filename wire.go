@@ -30,8 +30,7 @@ type wire struct {
 	content Content
 	self    selfTime
 	names   spanNames
-	// late is set where the provider of spans is our own: neither its sampler nor
-	// its processors look at what a tool's span starts with.
+	// late is set where no sampler asks what a tool's span is about: see wire_late.go.
 	late bool
 }
 
@@ -93,7 +92,10 @@ func (w *wire) Start(ctx context.Context, e *hook.Event) context.Context {
 // End implements [hook.Recorder]: the operation's span ends, and it is counted,
 // logged and entered in the ledger, all under the ids of that span.
 func (w *wire) End(ctx context.Context, e *hook.Event) {
-	t := w.self.now()
+	t := w.self.at(e.Time)
+	if e.Past() {
+		t = w.self.now()
+	}
 	r := &rules[e.Kind()]
 	span := trace.SpanFromContext(ctx)
 	if call, ok := e.Payload.(*hook.ModelCall); ok {
@@ -102,16 +104,20 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 	out := w.outcome(e)
 	out.Room = w.room()
 	out.Attributes = out.Room.Attributes()
-	if w.comesLate(e.Kind()) && span.IsRecording() {
-		out.Attributes = appendIDs(w.operation(r, e, out.Room).Attributes, &e.Run)
+	enrich := e.Kind() == hook.KindModelCall && enriches(ctx)
+	if span.IsRecording() && e.Kind() != hook.KindRun && !enrich {
+		if w.comesLate(e.Kind()) {
+			out.Attributes = w.operation(r, e, out.Room).Attributes
+		}
+		out.Attributes = appendIDs(out.Attributes, &e.Run)
 	}
 	if r.result != nil {
 		out.Attributes = r.result(w, e, out.Attributes)
 	}
-	if e.Kind() == hook.KindModelCall && enriches(ctx) {
+	if enrich {
 		genai.Enrich(span, out)
 	} else {
-		genai.End(span, out)
+		w.endSpan(span, e, out)
 	}
 	w.reuse(out.Room, out.Attributes)
 	out.Room, out.Attributes = nil, nil
@@ -141,34 +147,29 @@ func (w *wire) End(ctx context.Context, e *hook.Event) {
 
 // startSpan starts the span of an operation. A model call that has one already,
 // of the library that makes it, is given no second: that one learns what it lacks.
-// Samplers are shown what the operation is and whose; the other ids follow at
-// once where there is a record of them.
+// Samplers are shown what the operation is and whose; the other ids follow at the
+// end where there is a record of them.
 func (w *wire) startSpan(ctx context.Context, r *rule, e *hook.Event) (context.Context, trace.Span) {
 	if w.comesLate(e.Kind()) {
-		return w.tracer.Start(ctx, genai.Operation{Name: w.names.of(genai.ExecuteTool, e.Payload.Label()), Start: e.Start})
+		return w.startLate(ctx, e)
 	}
 	op := w.operation(r, e, w.room())
+	defer w.reuse(op.Room, op.Attributes)
 	if e.Kind() == hook.KindModelCall && enriches(ctx) {
 		span := trace.SpanFromContext(ctx)
-		kvs := appendIDs(op.Attributes, &e.Run)
-		genai.Enrich(span, genai.Outcome{Attributes: kvs})
-		w.reuse(op.Room, kvs)
+		// At once: nobody knows when it ends.
+		genai.Enrich(span, genai.Outcome{Attributes: appendIDs(op.Attributes, &e.Run)})
 		return ctx, span
 	}
-	ctx, span := w.tracer.Start(ctx, op)
-	kvs := op.Attributes
-	if e.Kind() != hook.KindRun && span.IsRecording() {
-		kvs = appendIDs(kvs, &e.Run)
-		span.SetAttributes(kvs[len(op.Attributes):]...)
+	if w.content == ContentOff && w.tracer.Copies() {
+		op.Start = time.Time{}
 	}
-	w.reuse(op.Room, kvs)
+	ctx, span := w.tracer.Start(ctx, op)
+	if op.Start.IsZero() {
+		startedWith(span, e)
+	}
 	return ctx, span
 }
-
-// comesLate reports whether the span of an operation learns at its end what
-// others start with: one allocation for all attributes instead of three, and
-// none without a record.
-func (w *wire) comesLate(k hook.Kind) bool { return w.late && k == hook.KindTool }
 
 // operation is what the span of e starts with. A run is announced with all that
 // is known of it.

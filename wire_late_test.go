@@ -10,14 +10,29 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/kaizen-go/kaizen/hook"
 )
 
-// TestLateAttributes: with a provider of our own, where a tool's span learns at
-// its end what it is, it ends up as with any other provider, however it ends.
+// asking is a sampler that may ask for attributes, and keeps those of the latest
+// span.
+type asking struct {
+	sdktrace.Sampler
+	seen []attribute.KeyValue
+}
+
+func (s *asking) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	s.seen = p.Attributes
+	return s.Sampler.ShouldSample(p)
+}
+
+// TestLateAttributes: with a sampler that does not ask, a tool's span learns at its
+// end what it is. It ends up as with one that may ask, however it ends.
 func TestLateAttributes(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer server.Close()
@@ -40,11 +55,15 @@ func TestLateAttributes(t *testing.T) {
 		}
 		o.provider.RegisterSpanProcessor(own)
 	})
-	run(Config{TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(others))}, func(o *Observer) {
+	sampler := &asking{Sampler: sdktrace.AlwaysSample()}
+	run(Config{TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(others), sdktrace.WithSampler(sampler))}, func(o *Observer) {
 		if o.wire.late {
-			t.Error("attributes come late with a provider that is not our own")
+			t.Error("attributes come late with a sampler that may ask for them")
 		}
 	})
+	if len(sampler.seen) < 5 {
+		t.Errorf("the sampler was shown %v", sampler.seen)
+	}
 	got, want := own.Ended(), others.Ended()
 	if len(got) != len(want) || len(got) == 0 {
 		t.Fatalf("%d spans with our own provider, %d with another", len(got), len(want))
@@ -52,6 +71,104 @@ func TestLateAttributes(t *testing.T) {
 	for i := range got {
 		if diff := cmp.Diff(told(want[i]), told(got[i])); diff != "" {
 			t.Errorf("span %d (-another provider +our own):\n%s", i, diff)
+		}
+	}
+}
+
+// TestAsksNothing: attributes come late only where it is known that no sampler
+// looks at them. If the SDK changes what it is made of, this fails; users' spans
+// then learn early what they are.
+func TestAsksNothing(t *testing.T) {
+	always, ratio, own := sdktrace.AlwaysSample(), sdktrace.TraceIDRatioBased(0.5), &asking{Sampler: sdktrace.AlwaysSample()}
+	sdk := func(s sdktrace.Sampler) trace.TracerProvider {
+		return sdktrace.NewTracerProvider(sdktrace.WithSampler(s))
+	}
+	for _, tt := range []struct {
+		name     string
+		provider trace.TracerProvider
+		want     bool
+	}{
+		{"the SDK's default", sdktrace.NewTracerProvider(), true},
+		{"always", sdk(always), true},
+		{"never", sdk(sdktrace.NeverSample()), true},
+		{"a ratio", sdk(ratio), true},
+		{"a ratio of 1", sdk(sdktrace.TraceIDRatioBased(1)), true},
+		{"the parent's, and a ratio", sdk(sdktrace.ParentBased(ratio)), true},
+		{"everything recorded", sdk(sdktrace.AlwaysRecord(sdktrace.ParentBased(ratio))), true},
+		{"the user's own", sdk(own), false},
+		{"the user's own at roots", sdk(sdktrace.ParentBased(own)), false},
+		{"the user's own below", sdk(sdktrace.ParentBased(always, sdktrace.WithLocalParentSampled(own))), false},
+		{"the user's own, all recorded", sdk(sdktrace.AlwaysRecord(own)), false},
+		{"a provider around the SDK's", struct{ trace.TracerProvider }{sdktrace.NewTracerProvider()}, false},
+		{"no provider", (*sdktrace.TracerProvider)(nil), false},
+		{"a provider that was not made", new(sdktrace.TracerProvider), false},
+		{"traces off", noop.NewTracerProvider(), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := asksNothing(tt.provider); got != tt.want {
+				t.Errorf("asksNothing = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// timesOf keeps the times of the latest event that has ended.
+type timesOf struct{ start, end time.Time }
+
+// TestSpanAndEventAgree: the span of an operation and all else that is told of it
+// have the same start and end, also where its end was told late.
+func TestSpanAndEventAgree(t *testing.T) {
+	for name, cfg := range map[string]Config{"content off": {}, "content": {Content: ContentRedacted}} {
+		for _, p := range []hook.Payload{&hook.Tool{Name: "t"}, &hook.Iteration{Number: 1}, &hook.ModelCall{Operation: "chat", Model: "m"}} {
+			for _, end := range []struct {
+				name string
+				call func(*hook.Op) time.Time
+			}{
+				{"ends well", func(op *hook.Op) time.Time { op.End(nil); return time.Time{} }},
+				{"fails", func(op *hook.Op) time.Time { op.End(errors.New("broken")); return time.Time{} }},
+				{"was over before", func(op *hook.Op) time.Time {
+					at := time.Now()
+					op.EndAt(nil, at)
+					return at
+				}},
+			} {
+				t.Run(name+"/"+p.Kind().String()+"/"+end.name, func(t *testing.T) {
+					rec := tracetest.NewSpanRecorder()
+					cfg := cfg
+					cfg.Off, cfg.LogWriter, cfg.SpoolDir = Audit, io.Discard, NoSpool
+					cfg.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(rec))
+					obs, err := Start(t.Context(), cfg)
+					if err != nil {
+						t.Fatal(err)
+					}
+					var told timesOf
+					if err := obs.Hooks().Register(hook.Registration{Name: "times", Timeout: time.Minute, Phases: []hook.Phase{hook.End},
+						Handler: hook.HandlerFunc(func(_ context.Context, e hook.Event) error {
+							told = timesOf{e.Start, e.Time}
+							return nil
+						})}); err != nil {
+						t.Fatal(err)
+					}
+					_, op, err := obs.Hooks().Begin(t.Context(), p)
+					if err != nil {
+						t.Fatal(err)
+					}
+					at := end.call(op)
+					if err := obs.Shutdown(context.Background()); err != nil {
+						t.Error(err)
+					}
+					spans := rec.Ended()
+					if len(spans) != 1 {
+						t.Fatalf("%d spans", len(spans))
+					}
+					if s := spans[0]; !s.StartTime().Equal(told.start) || !s.EndTime().Equal(told.end) || s.EndTime().Before(s.StartTime()) {
+						t.Errorf("the span is from %v to %v, the event from %v to %v", s.StartTime(), s.EndTime(), told.start, told.end)
+					}
+					if !at.IsZero() && !told.end.Equal(at) {
+						t.Errorf("ended at %v, want %v", told.end, at)
+					}
+				})
+			}
 		}
 	}
 }

@@ -58,6 +58,12 @@ type Operation struct {
 	Root bool
 }
 
+// bare reports whether op is nothing but its name: the start needs no options.
+func (op *Operation) bare() bool {
+	return len(op.Attributes) == 0 && len(op.Details) == 0 && len(op.Links) == 0 &&
+		op.Kind == trace.SpanKindUnspecified && op.Start.IsZero() && !op.Root
+}
+
 // SpanName returns "operation target", or the operation alone without a target:
 // the conventions' names of spans, such as "chat gpt-5" and "execute_tool search".
 func SpanName(operation, target string) string {
@@ -121,6 +127,9 @@ var rooms = sync.Pool{New: func() any { return new(Room) }}
 // Start starts the span of an operation, a child of the span in ctx. It is the
 // one place where a Kaizen event becomes a span.
 func (t Tracer) Start(ctx context.Context, op Operation) (context.Context, trace.Span) {
+	if op.bare() {
+		return t.tracer.Start(ctx, op.Name)
+	}
 	if op.Room == nil && t.copies {
 		op.Room = rooms.Get().(*Room)
 		defer rooms.Put(op.Room)

@@ -177,7 +177,13 @@ type Event struct {
 	// Status and Err are set at the end only.
 	Status Status
 	Err    error
+
+	past bool
 }
+
+// Past reports whether the operation was over before its end was told: see
+// [Op.EndAt].
+func (e Event) Past() bool { return e.past }
 
 // Kind returns the kind of operation that the event is about.
 func (e Event) Kind() Kind { return e.Payload.Kind() }

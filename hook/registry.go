@@ -17,10 +17,13 @@ import (
 type Recorder interface {
 	// Start is told that an operation begins, before any handler is. The
 	// context it returns, with the operation's span in it, is the one that the
-	// operation runs in. Neither event nor payload may be kept.
+	// operation runs in. Neither event nor payload may be kept. A recorder that
+	// reads the clock itself may set the event's Start and Time to what it read,
+	// so that its records and the event tell the same.
 	Start(ctx context.Context, e *Event) context.Context
 	// End is told that the operation ended, with the context that Start
-	// returned. Neither event nor payload may be kept.
+	// returned. Neither event nor payload may be kept. Unless the event is
+	// [Event.Past], its Time may be set like that of the start.
 	End(ctx context.Context, e *Event)
 }
 
@@ -115,11 +118,17 @@ var lastID atomic.Uint64
 // An error is a [*DeniedError]: a handler refused. The operation has then ended
 // already and must not be carried out.
 func (r *Registry) Begin(ctx context.Context, p Payload) (context.Context, *Op, error) {
+	return r.begin(ctx, new(Op), p)
+}
+
+// begin makes op, which is zero, the operation that p describes.
+func (r *Registry) begin(ctx context.Context, op *Op, p Payload) (context.Context, *Op, error) {
+	op.payload = p
 	if r == nil {
-		return ctx, &Op{payload: p}, nil
+		return ctx, op, nil
 	}
-	op := &Op{reg: r, payload: p}
-	op.event = Event{Op: ID(lastID.Add(1)), Start: time.Now(), Payload: p}
+	op.reg = r
+	op.event.Op, op.event.Start, op.event.Payload = ID(lastID.Add(1)), time.Now(), p
 	op.event.Run, _ = runctx.From(ctx)
 	if op.outer = Current(ctx); op.outer != nil {
 		op.event.Parent = op.outer.ID()
@@ -146,11 +155,16 @@ func (r *Registry) Begin(ctx context.Context, p Payload) (context.Context, *Op, 
 // Do announces the operation p, runs f in it and announces its end: also when f
 // returns an error, is cancelled, or panics (the panic goes on after the end was
 // recorded). It returns the error of f, or a [*DeniedError] without calling f.
-func (r *Registry) Do(ctx context.Context, p Payload, f func(context.Context, *Op) error) (err error) {
+func (r *Registry) Do(ctx context.Context, p Payload, f func(context.Context, *Op) error) error {
 	ctx, op, err := r.Begin(ctx, p)
 	if err != nil {
 		return err
 	}
+	return op.run(ctx, f)
+}
+
+// run runs f in op and ends it.
+func (op *Op) run(ctx context.Context, f func(context.Context, *Op) error) (err error) {
 	defer func() {
 		// A call of runtime.Goexit passes here with v nil and err nil: it ends
 		// the operation like a return does.
@@ -199,6 +213,8 @@ func (op *Op) EndAt(err error, at time.Time) {
 	}
 	if at.IsZero() {
 		at = time.Now()
+	} else {
+		op.event.past = true
 	}
 	wanted := op.reg.wanted(op.payload.Kind(), End)
 	if op.reg.cfg.Recorder == nil && !wanted {

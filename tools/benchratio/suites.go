@@ -34,6 +34,7 @@ var suites = []suite{
 	{".", []pair{
 		{"tool event: span and samples", "BenchmarkToolEvent/span_and_samples", "the same span by hand", "BenchmarkToolEvent/the_same_span_by_hand"},
 		{"tool event: span and samples", "BenchmarkToolEvent/span_and_samples", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
+		{"the same, a sampler that may ask", "BenchmarkToolEvent/a_sampler_that_may_ask,_span_and_samples", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
 		{"the same, our own provider and exporter", "BenchmarkToolEvent/our_provider,_span_and_samples", "a bare span, 12 attributes", "BenchmarkToolEvent/bare_span"},
 		{"the same, our own provider and exporter", "BenchmarkToolEvent/our_provider,_span_and_samples", "the same span by hand", "BenchmarkToolEvent/the_same_span_by_hand"},
 		{"tool event: unsampled, our own provider", "BenchmarkToolEvent/our_provider,_unsampled,_and_samples", "the span by hand, unsampled", "BenchmarkToolEvent/the_same_span_by_hand,_unsampled"},
