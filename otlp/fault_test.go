@@ -158,7 +158,7 @@ func TestRefusals(t *testing.T) {
 
 func TestServerAwayThenRestart(t *testing.T) {
 	dir := t.TempDir()
-	away := refusing(t)
+	const away = "http://127.0.0.1:1" // nobody listens there
 	e := newExporter(t, Config{Endpoint: away, SpoolDir: dir})
 	emit(e, away, 50)
 	if err := e.Shutdown(t.Context()); err != nil {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -189,17 +188,6 @@ func (s *server) attempts(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.wire[path])
-}
-
-// refusing is a URL on which nobody listens.
-func refusing(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
 }
 
 func newExporter(t *testing.T, cfg Config) *Exporter {
