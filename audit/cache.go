@@ -27,7 +27,7 @@ const (
 	partFrames = -1
 	partHead   = -2
 	partColumn = 1000      // plus the section
-	partGroup  = 1_000_000 // plus the number of the group
+	partFrame  = 1_000_000 // plus the number of the frame
 )
 
 type cached struct {

@@ -90,18 +90,16 @@ func (s *store) remake(path string, want merkle.Hash, content func() ([]byte, er
 // remakeIndex is the index that the lines of a sealed segment give.
 func (s *store) remakeIndex(seg *segment) ([]byte, error) {
 	b := newIdxBuilder(seg.base)
-	for g := range groups(int(seg.rec.count)) {
-		lines, err := s.group(seg, g)
+	for i := range int(seg.rec.count) {
+		line, err := s.sealedText(seg, i)
 		if err != nil {
 			return nil, err
 		}
-		for i := range lines.ends {
-			e, err := header(lines.line(i))
-			if err != nil {
-				return nil, &TamperError{Path: seg.zstPath(), Index: seg.base + int64(g*groupLen+i), Reason: err.Error()}
-			}
-			b.add(&e)
+		e, err := header(line)
+		if err != nil {
+			return nil, &TamperError{Path: seg.zstPath(), Index: seg.base + int64(i), Reason: err.Error()}
 		}
+		b.add(&e)
 	}
 	return b.encode(), nil
 }

@@ -39,13 +39,15 @@ type packer struct {
 	work   sync.Mutex // one seal, archive or prune at a time; guards what follows
 	enc    *zstd.Encoder
 	closed bool
+	// perFrame is how many lines a frame gets: others for tests alone.
+	perFrame int
 }
 
 // sealEvery is how often age is looked at.
 const sealEvery = time.Minute
 
 func newPacker(l *Ledger) *packer {
-	s := &packer{l: l, woken: make(chan struct{}, 1)}
+	s := &packer{l: l, woken: make(chan struct{}, 1), perFrame: frameLines}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -280,7 +282,7 @@ func (p *pace) wait(ctx context.Context) error {
 // crash in between leaves files that the next Open removes.
 func (s *packer) sealOne(ctx context.Context, seg *segment, p pace) error {
 	st := s.l.store
-	b := sealBuild{st: st, seg: seg, enc: s.enc, pace: p}
+	b := sealBuild{st: st, seg: seg, enc: s.enc, pace: p, perFrame: s.perFrame}
 	if err := b.write(ctx); err != nil {
 		return errors.Join(err, b.discard())
 	}
@@ -333,6 +335,8 @@ type sealBuild struct {
 	seg  *segment
 	enc  *zstd.Encoder
 	pace pace
+	// perFrame is how many lines a frame gets.
+	perFrame int
 
 	rec  record
 	tree merkle.Tree // at the end of the segment
@@ -373,7 +377,7 @@ func (b *sealBuild) write(ctx context.Context) error {
 	return b.rename()
 }
 
-// frames compresses the lines, group by group.
+// frames compresses the lines, frame by frame.
 func (b *sealBuild) frames(ctx context.Context, w *digestWriter) error {
 	fw := &frameWriter{w: w, enc: b.enc}
 	c := newCursor([]*segment{b.seg})
@@ -392,12 +396,15 @@ func (b *sealBuild) frames(ctx context.Context, w *digestWriter) error {
 		}
 		b.idx.add(&e)
 		lines = append(append(lines, line...), '\n')
-		if (i+1)%groupLen == 0 || i+1 == len(b.seg.leaves) {
+		last := i+1 == len(b.seg.leaves)
+		if (i+1)%b.perFrame == 0 || last {
 			b.raw.Write(lines)
 			if err := fw.write(lines); err != nil {
 				return err
 			}
 			lines = lines[:0]
+		}
+		if (i+1)%groupLen == 0 || last {
 			if err := b.pace.wait(ctx); err != nil {
 				return err
 			}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/kaizen-go/kaizen/internal/merkle"
 )
 
@@ -186,12 +188,59 @@ func TestSealSurvivesReopening(t *testing.T) {
 	}
 }
 
-// TestZstd holds sealed lines to the format: frames of 256 lines that any
+// TestFramesOfBefore reads segments with frames of 256 lines, as they were made
+// at first, beside those of today.
+func TestFramesOfBefore(t *testing.T) {
+	fsys := freshFS(t)
+	cfg := small()
+	cfg.fsys, cfg.segmentBytes, cfg.sectionBytes = fsys, 1<<20, 1<<20
+	l := mustOpen(t, "/l/audit", cfg)
+	var want []Entry
+	for _, l.packer.perFrame = range []int{oldFrameLines, frameLines, oldFrameLines} {
+		for range 3 {
+			batch := make([]Entry, 250)
+			for k := range batch {
+				batch[k] = numbered(len(want) + k)
+			}
+			receipts, err := l.AppendBatch(t.Context(), batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k := range batch {
+				batch[k].Index, batch[k].ID = receipts[k].Index, receipts[k].ID
+			}
+			want = append(want, batch...)
+		}
+		if err := l.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for k, per := range []int{oldFrameLines, frameLines, oldFrameLines} {
+		seg := l.store.sealed[k]
+		b := fsys.get(t, filepath.Join("/l/audit", seg.zstPath()))
+		fr, err := readFrames(bytes.NewReader(b), int64(len(b)), int(seg.rec.count), seg.rec.bytes)
+		if err != nil || fr.lines != per || len(fr.sizes) != framesOf(int(seg.rec.count), per) {
+			t.Fatalf("segment %d: frames = %+v, %v; want %d lines in each", k, fr, err, per)
+		}
+	}
+	for i := range want {
+		e, err := l.Get(t.Context(), want[i].Index)
+		if err != nil || e.ID != want[i].ID {
+			t.Fatalf("Get(%d) = %s, %v, want %s", want[i].Index, e.ID, err, want[i].ID)
+		}
+	}
+	mustClose(t, l)
+	if r, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{Indexes: true}); err != nil || r.Sealed != 3 {
+		t.Errorf("Verify = %+v, %v", r, err)
+	}
+}
+
+// TestZstd holds sealed lines to the format: frames of 64 lines that any
 // decoder reads, one after the other, and the seek table at the end.
 func TestZstd(t *testing.T) {
 	fsys := freshFS(t)
 	l := sealedBig(t, fsys, 1500)
-	dec, err := newFrameDecoder()
+	dec, err := zstd.NewReader(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

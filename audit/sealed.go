@@ -161,35 +161,54 @@ func (x *sealedIndex) lookup(col int, want string) ([]uint32, error) {
 	return codes, nil
 }
 
-// group returns the lines of group g of a sealed segment.
-func (s *store) group(seg *segment, g int) (*lineGroup, error) {
-	key := cacheKey{seg.base, partGroup + g}
-	if v, ok := s.plain.get(key); ok {
-		return v.(*lineGroup), nil
+// sealedText returns line i of a sealed segment, counted from its first, as the
+// file has it. The caller must not change it.
+func (s *store) sealedText(seg *segment, i int) ([]byte, error) {
+	if v, ok := s.cache.get(cacheKey{seg.base, partFrames}); ok {
+		fr := v.(*frames)
+		if g, ok := s.plain.get(cacheKey{seg.base, partFrame + i/fr.lines}); ok {
+			return g.(*lineGroup).line(i % fr.lines), nil
+		}
 	}
-	path := seg.zstPath()
-	var out *lineGroup
+	path, first := seg.zstPath(), i
+	var out []byte
 	err := s.files.use(path, func(f durable.File, size int64) error {
 		fr, err := s.frames(seg, f, size)
 		if err != nil {
 			return badFrame{err}
 		}
-		dec, err := s.dec()
-		if err != nil {
-			return err
+		first -= i % fr.lines
+		g, err := s.frame(seg, f, fr, i/fr.lines)
+		if err == nil {
+			out = g.line(i % fr.lines)
 		}
-		out, err = fr.read(f, dec, g, seg.groupSize(g))
 		return err
 	})
 	var bad badFrame
 	switch {
 	case errors.As(err, &bad):
-		return nil, &TamperError{Path: path, Index: seg.base + int64(g)*groupLen, Reason: "compressed entries are damaged: " + bad.Error()}
+		return nil, &TamperError{Path: path, Index: seg.base + int64(first), Reason: "compressed entries are damaged: " + bad.Error()}
 	case err != nil:
 		return nil, missingFile(err, path, seg.base)
 	}
-	s.plain.put(key, out, int64(cap(out.buf)+4*cap(out.ends)))
 	return out, nil
+}
+
+// frame returns the lines of frame k.
+func (s *store) frame(seg *segment, f durable.File, fr *frames, k int) (*lineGroup, error) {
+	key := cacheKey{seg.base, partFrame + k}
+	if v, ok := s.plain.get(key); ok {
+		return v.(*lineGroup), nil
+	}
+	dec, err := s.dec()
+	if err != nil {
+		return nil, err
+	}
+	g, err := fr.read(f, dec, k)
+	if err == nil {
+		s.plain.put(key, g, int64(cap(g.buf)+4*cap(g.ends)))
+	}
+	return g, err
 }
 
 func (s *store) frames(seg *segment, f durable.File, size int64) (*frames, error) {
@@ -197,7 +216,7 @@ func (s *store) frames(seg *segment, f durable.File, size int64) (*frames, error
 	if v, ok := s.cache.get(key); ok {
 		return v.(*frames), nil
 	}
-	fr, err := readFrames(f, size, groups(int(seg.rec.count)), seg.rec.bytes)
+	fr, err := readFrames(f, size, int(seg.rec.count), seg.rec.bytes)
 	if err != nil {
 		return nil, err
 	}
@@ -210,11 +229,10 @@ func (s *store) sealedLine(seg *segment, v *treeView, i int64) ([]byte, error) {
 	if seg.rec.pruned() {
 		return nil, fmt.Errorf("%w: entry %d", ErrPruned, i)
 	}
-	g, err := s.group(seg, int(i-seg.base)/groupLen)
+	line, err := s.sealedText(seg, int(i-seg.base))
 	if err != nil {
 		return nil, err
 	}
-	line := g.line(int(i-seg.base) % groupLen)
 	leaf, err := v.Leaf(i)
 	if err != nil {
 		return nil, err

@@ -36,19 +36,23 @@ func FuzzSeekTable(f *testing.F) {
 	l := sealedBig(f, fsys, 2000)
 	seg := l.store.sealed[0]
 	b := fsys.get(f, filepath.Join("/l/audit", seg.zstPath()))
-	n := groups(int(seg.rec.count))
-	f.Add(b[int64(len(b))-seekTableLen(n):], int64(len(b)), n, seg.rec.bytes)
-	f.Fuzz(func(t *testing.T, b []byte, size int64, n int, lines int64) {
-		if n < 0 || n > 1<<16 {
+	count := int(seg.rec.count)
+	f.Add(b[int64(len(b))-seekTableLen(framesOf(count, frameLines)):], int64(len(b)), count, seg.rec.bytes)
+	f.Fuzz(func(t *testing.T, b []byte, size int64, count int, lines int64) {
+		if count < 0 || count > 1<<22 {
 			return
 		}
-		fr, err := parseSeekTable(b, size, n, lines)
+		fr, err := parseSeekTable(b, size, count, lines)
 		if err != nil {
 			return
 		}
+		n := len(fr.sizes)
+		if n > 0 && (fr.linesIn(n-1) < 1 || (n-1)*fr.lines+fr.linesIn(n-1) != count) {
+			t.Fatalf("%d frames of %d lines, want %d lines", n, fr.lines, count)
+		}
 		var sum int64
 		for i, bytes := range fr.sizes {
-			if fr.offsets[i+1] < fr.offsets[i] || bytes > maxGroupBytes {
+			if fr.offsets[i+1] < fr.offsets[i] || bytes > maxFrameBytes {
 				t.Fatalf("frame %d: from %d to %d, %d bytes", i, fr.offsets[i], fr.offsets[i+1], bytes)
 			}
 			sum += int64(bytes)
@@ -75,8 +79,8 @@ func FuzzZstdFrame(f *testing.F) {
 		if size < 0 || size > 1<<20 || lines < 0 || lines > groupLen {
 			return
 		}
-		g, err := decodeGroup(b, dec, size, lines, nil)
-		if err != nil {
+		g := &lineGroup{}
+		if err := g.decode(b, dec, size, lines); err != nil {
 			return
 		}
 		if len(g.buf) != size || len(g.ends) != lines {

@@ -160,11 +160,11 @@ func (s *store) lookupSealed(seg *segment, id ulid.ULID) (int64, bool, error) {
 			if !hits.has(i) {
 				continue
 			}
-			lines, err := s.group(seg, g)
+			line, err := s.sealedText(seg, g*groupLen+i)
 			if err != nil {
 				return 0, false, err
 			}
-			e, err := header(lines.line(i))
+			e, err := header(line)
 			if err != nil {
 				return 0, false, &TamperError{Path: seg.zstPath(), Index: seg.base + int64(g*groupLen+i), Reason: err.Error()}
 			}

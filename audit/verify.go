@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/kaizen-go/kaizen/internal/durable"
 	"github.com/kaizen-go/kaizen/internal/merkle"
 )
@@ -119,8 +121,9 @@ type verifier struct {
 	tree          merkle.Tree
 	claims        claims // of the ledger's entries about its segments
 	report        Report
-	signedChecked bool // the entries under the checkpoint were looked at
-	inTail        bool // and what failed comes after them
+	dec           *zstd.Decoder // of sealed lines; made when it is needed
+	signedChecked bool          // the entries under the checkpoint were looked at
+	inTail        bool          // and what failed comes after them
 }
 
 func (v *verifier) run(ctx context.Context) (Report, error) {
@@ -275,6 +278,29 @@ func (v *verifier) extend(leaf merkle.Hash) error {
 		}
 	}
 	return v.known.reached(v.tree.Size(), v.tree.Root)
+}
+
+// extendAll is extend for each of leaves.
+func (v *verifier) extendAll(leaves []merkle.Hash) error {
+	from, to := v.tree.Size(), v.tree.Size()+int64(len(leaves))
+	changed := func(r rotation) bool { return r.from > from && r.from <= to }
+	if !v.known.due(to) && !slices.ContainsFunc(v.rotations, changed) {
+		v.tree.AppendAll(leaves)
+		return nil
+	}
+	for _, leaf := range leaves {
+		if err := v.extend(leaf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verifier) decoder() (_ *zstd.Decoder, err error) {
+	if v.dec == nil {
+		v.dec, err = newVerifyDecoder()
+	}
+	return v.dec, err
 }
 
 func rollback(have, want int64) error {

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/kaizen-go/kaizen/internal/durable"
 	"github.com/kaizen-go/kaizen/internal/merkle"
 )
@@ -51,10 +53,16 @@ func (v *verifier) sealedSegment(ctx context.Context, seg *segment) error {
 	}
 	if r.pruned() {
 		v.report.Pruned += r.count
+		batch := make([]merkle.Hash, 0, groupLen)
 		for i := range r.count {
-			if err := v.extend(merkle.Hash(leaves[32*i:])); err != nil {
+			batch = append(batch, merkle.Hash(leaves[32*i:]))
+			if len(batch) < groupLen && i+1 < r.count {
+				continue
+			}
+			if err := v.extendAll(batch); err != nil {
 				return err
 			}
+			batch = batch[:0]
 		}
 		return v.progress(ctx, v.tree.Size(), v.checkpoint.Size)
 	}
@@ -65,7 +73,11 @@ func (v *verifier) sealedSegment(ctx context.Context, seg *segment) error {
 	v.report.Sealed++
 	v.report.Segments++
 	v.report.Bytes += r.bytes
-	w := sealedWalk{v: v, seg: seg, leaves: leaves}
+	dec, err := v.decoder()
+	if err != nil {
+		return err
+	}
+	w := sealedWalk{v: v, seg: seg, leaves: leaves, dec: dec}
 	if v.cfg.Indexes || r.entry < 0 {
 		w.idx = newIdxBuilder(seg.base)
 	}
@@ -138,12 +150,12 @@ func (v *verifier) notSigned(err error, seg *segment) error {
 	}
 	tree := v.store.viewLocked()
 	for i := seg.base; i < seg.end(); i++ {
-		g, gerr := v.store.group(seg, int(i-seg.base)/groupLen)
+		line, gerr := v.store.sealedText(seg, int(i-seg.base))
 		leaf, lerr := tree.Leaf(i)
 		if gerr != nil || lerr != nil {
 			break
 		}
-		if got := merkle.HashLeaf(g.line(int(i-seg.base) % groupLen)); got != leaf {
+		if got := merkle.HashLeaf(line); got != leaf {
 			return &TamperError{Path: t.Path, Index: i, Reason: "stored hash is wrong, the entry is right", Want: fmt.Sprintf("%x", got), Got: fmt.Sprintf("%x", leaf)}
 		}
 	}
@@ -156,23 +168,30 @@ type sealedWalk struct {
 	seg    *segment
 	leaves []byte // the file of their hashes
 	idx    *idxBuilder
-	buf    []byte
 	sum    hash.Hash
+	dec    *zstd.Decoder
+
+	// What follows is used again for each frame.
+	packed []byte
+	lines  lineGroup
+	buf    []byte // one byte, and then what lines are decompressed to
+	msgs   [][]byte
+	hashes []merkle.Hash
 }
 
 func (w *sealedWalk) run(ctx context.Context) error {
 	path := w.seg.zstPath()
 	err := w.v.store.files.use(path, func(f durable.File, size int64) error {
-		fr, err := readFrames(f, size, groups(int(w.seg.rec.count)), w.seg.rec.bytes)
+		fr, err := readFrames(f, size, int(w.seg.rec.count), w.seg.rec.bytes)
 		if err != nil {
 			return w.damaged(-1, badFrame{err})
 		}
 		w.sum = sha256.New()
-		for g := range fr.sizes {
-			if err := w.group(f, fr, g); err != nil {
+		for k := range fr.sizes {
+			if err := w.frame(f, fr, k); err != nil {
 				return err
 			}
-			if g%(progressInterval/groupLen) == 0 {
+			if k%(progressInterval/frameLines) == 0 {
 				if err := w.v.progress(ctx, w.v.tree.Size(), w.v.checkpoint.Size); err != nil {
 					return err
 				}
@@ -200,52 +219,66 @@ func (w *sealedWalk) damaged(index int64, err error) error {
 	return &TamperError{Path: w.seg.zstPath(), Index: index, Reason: "compressed entries are damaged: " + bad.Error()}
 }
 
-// group checks the lines of one frame. One byte before the lines is spare, so
-// that they are hashed where they are.
-func (w *sealedWalk) group(f durable.File, fr *frames, g int) error {
-	at := w.seg.base + int64(g)*groupLen
-	packed := make([]byte, fr.offsets[g+1]-fr.offsets[g])
-	if n, err := f.ReadAt(packed, fr.offsets[g]); n < len(packed) && err != nil && !errors.Is(err, io.EOF) {
+// frame checks the lines of one frame. They are hashed where they are, together
+// with the byte before each: there is one more before the first.
+func (w *sealedWalk) frame(f durable.File, fr *frames, k int) error {
+	at := w.seg.base + int64(k)*int64(fr.lines)
+	packed := int(fr.offsets[k+1] - fr.offsets[k])
+	w.packed = slices.Grow(w.packed[:0], packed)[:packed]
+	if n, err := f.ReadAt(w.packed, fr.offsets[k]); n < len(w.packed) && err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	w.sum.Write(packed)
-	size := int(fr.sizes[g])
-	if cap(w.buf) < size+1 {
-		w.buf = make([]byte, 0, size+size/4+1)
+	w.sum.Write(w.packed)
+	size := int(fr.sizes[k])
+	if cap(w.buf) < 1+size+frameSlack {
+		w.buf = make([]byte, 1+size+size/4+frameSlack)
 	}
-	dec, err := w.v.store.dec()
-	if err != nil {
-		return err
-	}
-	lines, err := decodeGroup(packed, dec, size, w.seg.groupSize(g), w.buf[1:1])
-	if err != nil {
+	w.lines.buf = w.buf[1:1]
+	if err := w.lines.decode(w.packed, w.dec, size, fr.linesIn(k)); err != nil {
 		return w.damaged(at, err)
 	}
-	buf := w.buf[:size+1]
-	start := 0
-	for i, end := range lines.ends {
+	w.msgs = w.msgs[:0]
+	start := uint32(0)
+	for _, end := range w.lines.ends {
+		w.msgs = append(w.msgs, w.buf[start:end]) // from the byte before the line to before its newline
+		start = end
+	}
+	w.hashes = slices.Grow(w.hashes[:0], len(w.msgs))[:len(w.msgs)]
+	merkle.HashAllPrefixed(w.hashes, w.msgs)
+	for i, leaf := range w.hashes {
 		n := at + int64(i)
-		line := buf[start:int(end)] // from the byte before the line to before its newline
-		leaf := merkle.HashPrefixed(line)
 		if stored := merkle.Hash(w.leaves[32*(n-w.seg.base):]); leaf != stored {
-			return hashMismatch(w.seg.zstPath(), n, stored, leaf)
+			return &TamperError{
+				Path: w.seg.zstPath(), Index: n, Reason: "entry is not the one that was sealed: its hash differs",
+				Want: fmt.Sprintf("%x", stored), Got: fmt.Sprintf("%x", leaf),
+			}
 		}
-		if err := w.v.extend(leaf); err != nil {
-			return err
-		}
+	}
+	if err := w.v.extendAll(w.hashes); err != nil {
+		return err
+	}
+	return w.look(at)
+}
+
+// look reads what is of interest in the lines of a frame.
+func (w *sealedWalk) look(at int64) error {
+	if w.idx == nil && w.v.claims.next >= at+int64(len(w.msgs)) {
+		return nil
+	}
+	for i, msg := range w.msgs {
+		n := at + int64(i)
 		if n == w.v.claims.next {
-			if err := w.v.claims.read(w.seg.zstPath(), n, line[1:]); err != nil {
+			if err := w.v.claims.read(w.seg.zstPath(), n, msg[1:]); err != nil {
 				return err
 			}
 		}
 		if w.idx != nil {
-			e, err := header(line[1:])
+			e, err := header(msg[1:])
 			if err != nil {
 				return &TamperError{Path: w.seg.zstPath(), Index: n, Reason: err.Error()}
 			}
 			w.idx.add(&e)
 		}
-		start = int(end)
 	}
 	return nil
 }

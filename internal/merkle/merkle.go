@@ -63,14 +63,30 @@ type Tree struct {
 
 // Append adds a leaf. On average it computes one node hash.
 func (t *Tree) Append(leaf Hash) {
-	h := leaf
-	for s := t.size; s&1 == 1; s >>= 1 {
+	t.push(leaf, 0)
+}
+
+// push adds the root of 2^level leaves, of which the size is a multiple.
+func (t *Tree) push(h Hash, level int) {
+	for s := t.size >> level; s&1 == 1; s >>= 1 {
 		last := len(t.edge) - 1
 		h = HashNode(t.edge[last], h)
 		t.edge = t.edge[:last]
 	}
 	t.edge = append(t.edge, h)
-	t.size++
+	t.size += 1 << level
+}
+
+// AppendAll is Append for each of leaves, in subtrees as large as fit.
+func (t *Tree) AppendAll(leaves []Hash) {
+	const most = 8 // 256 leaves at once
+	var scratch [1 << most]Hash
+	for len(leaves) > 0 {
+		level := min(bits.TrailingZeros64(uint64(t.size)), bits.Len(uint(len(leaves)))-1, most)
+		n := copy(scratch[:1<<level], leaves)
+		t.push(Perfect(scratch[:n]), level)
+		leaves = leaves[n:]
+	}
 }
 
 // Size is the number of leaves.

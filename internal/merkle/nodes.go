@@ -133,9 +133,7 @@ func NewTree(size int64, edge []Hash) (Tree, error) {
 // place: leaves are overwritten.
 func Perfect(leaves []Hash) Hash {
 	for n := len(leaves); n > 1; n /= 2 {
-		for i := range n / 2 {
-			leaves[i] = HashNode(leaves[2*i], leaves[2*i+1])
-		}
+		hashPairs(leaves[:n/2], leaves[:n])
 	}
 	return leaves[0]
 }

@@ -255,15 +255,16 @@ def sealed_lines(packed, count, where):
     need(len(packed) >= 17, where + ": no seek table")
     frames, zero, magic = struct.unpack("<IBI", packed[-9:])
     table = packed[-(17 + 8 * frames):]
-    need(magic == 0x8F92EAB1 and zero == 0 and frames == (count + 255) // 256 and len(table) == 17 + 8 * frames, where + ": seek table")
+    need(magic == 0x8F92EAB1 and zero == 0 and frames in ((count + 63) // 64, (count + 255) // 256) and len(table) == 17 + 8 * frames, where + ": seek table")
     need(struct.unpack("<II", table[:8]) == (0x184D2A5E, len(table) - 8), where + ": seek table")
     at, lines = 0, []
+    per = 64 if frames == (count + 63) // 64 else 256
     for i in range(frames):
         size, plain = struct.unpack_from("<II", table, 8 + 8 * i)
         text = decompress(packed[at:at + size], plain)
         need(len(text) == plain and text.endswith(b"\n"), "%s: frame %d" % (where, i))
         new = text[:-1].split(b"\n")
-        need(len(new) == min(256, count - 256 * i), "%s: frame %d has %d lines" % (where, i, len(new)))
+        need(len(new) == min(per, count - per * i), "%s: frame %d has %d lines" % (where, i, len(new)))
         lines += new
         at += size
     need(at == len(packed) - len(table), where + ": more than its frames")
