@@ -203,6 +203,9 @@ func ringBytes(fsys durable.FS, dir string) ([]byte, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err == nil && len(b) == 0 {
+		return nil, ringDamage(-1, "is empty") // it is renamed into place whole
+	}
 	return b, err
 }
 

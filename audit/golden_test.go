@@ -63,7 +63,7 @@ func TestVectors(t *testing.T) {
 	}
 	files := map[string][]byte{"proof-1.tlog-proof": proof.Marshal(), "ring.txt": ringDump(t, fsys.get(t, ringFile))}
 	mustClose(t, l)
-	for _, name := range []string{"audit/ledger.json", "audit/checkpoint", "keys/audit.key", "audit/" + segDir + "/" + segStem(0) + lineExt} {
+	for _, name := range []string{"audit/ledger.json", "audit/checkpoint", "audit/" + historyName, "keys/audit.key", "audit/" + segDir + "/" + segStem(0) + lineExt} {
 		files[name] = fsys.get(t, "/l/"+name)
 	}
 	// The one binary file is kept as text.
@@ -108,7 +108,7 @@ func TestVectorsInDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"lines.jsonl", "vector/audit/ledger.json", "vector/audit/checkpoint", "vector/keys/audit.key", "vector/l0.txt", "vector/proof-1.tlog-proof", "vector/ring.txt"} {
+	for _, name := range []string{"lines.jsonl", "vector/audit/ledger.json", "vector/audit/checkpoint", "vector/audit/checkpoints.jsonl", "vector/keys/audit.key", "vector/l0.txt", "vector/proof-1.tlog-proof", "vector/ring.txt"} {
 		want, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			t.Fatal(err)

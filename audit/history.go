@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -73,11 +74,41 @@ const maxHistoryLine = 64 << 10
 // some hundred lines. [Verify] checks all of it.
 const historyWindow = 2 * maxHistoryLine
 
-// openHistory opens the file of the ledger in dir, creating it if absent, and
+// beginHistory makes a history whose first checkpoint is note. A ledger of this
+// version has one from its first moment, so that its absence shows.
+func beginHistory(fsys durable.FS, dir, note string) error {
+	return durable.ReplaceFile(fsys, filepath.Join(dir, historyName), historyLine([32]byte{}, note))
+}
+
+// lostHistory is what is wrong with a ledger of size entries whose history has
+// so many bytes, or -1 if there is none. A ledger without entries may have an
+// empty one while it is open: that is how it began once.
+func lostHistory(bytes, size int64) error {
+	switch {
+	case bytes < 0:
+		return &TamperError{Path: historyName, Index: -1, Reason: "file is missing"}
+	case bytes == 0 && size > 0:
+		return &TamperError{Path: historyName, Index: -1, Reason: "file is empty: what was published is not there"}
+	}
+	return nil
+}
+
+// historySize is how long the history is, -1 if there is none.
+func historySize(fsys durable.FS, dir string) (int64, error) {
+	info, err := stat(fsys, filepath.Join(dir, historyName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// openHistory opens the file of the ledger in dir, which must be there, and
 // cuts off a line that a crash left half-written.
 func openHistory(fsys durable.FS, dir string, spans []keySpan, crashed bool) (h *history, err error) {
-	name := filepath.Join(dir, historyName)
-	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE, durable.FilePerm)
+	f, err := fsys.OpenFile(filepath.Join(dir, historyName), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +117,35 @@ func openHistory(fsys durable.FS, dir string, spans []keySpan, crashed bool) (h 
 		return nil, errors.Join(err, f.Close())
 	}
 	return h, fsys.SyncDir(dir)
+}
+
+// mark is how far the history has come: where its last line ends, and the hash
+// of that. Entries about sealed segments carry it, under the signature.
+func (h *history) mark() map[string]any {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.end == 0 {
+		return nil
+	}
+	return map[string]any{"bytes": h.end, "sha256": hex.EncodeToString(h.prev[:])}
+}
+
+// firstSize is the size of the history's first checkpoint, -1 if it has none.
+func (h *history) firstSize(spans []keySpan) (int64, error) {
+	b := make([]byte, min(h.end, maxHistoryLine))
+	if _, err := h.file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	line := b[:bytes.IndexByte(b, '\n')+1]
+	if len(line) == 0 {
+		return -1, nil
+	}
+	_, note, err := parseHistoryLine(line)
+	if err != nil {
+		return 0, &TamperError{Path: historyName, Index: -1, Reason: err.Error()}
+	}
+	c, err := parseHistoryNote(note, spans)
+	return c.Size, err
 }
 
 // findEnd checks the last lines.
@@ -99,7 +159,7 @@ func (h *history) findEnd(spans []keySpan, crashed bool) error {
 	if _, err := h.file.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	whole := b[:bytes.LastIndexByte(b, '\n')+1]
+	whole := wholeLines(b)
 	if h.end = from + int64(len(whole)); h.end < info.Size() {
 		if !crashed {
 			return &TamperError{Path: historyName, Index: -1, Reason: "last line is cut off"}
@@ -126,6 +186,17 @@ func (h *history) findEnd(spans []keySpan, crashed bool) error {
 		joined, h.prev, h.last = true, sha256.Sum256(line), note
 	}
 	return nil
+}
+
+// wholeLines is b without a last line that a crash left half-written: its end
+// may be missing, and any sector of it may read as zeros, which no line has.
+func wholeLines(b []byte) []byte {
+	b = b[:bytes.LastIndexByte(b, '\n')+1]
+	last := bytes.LastIndexByte(b[:max(0, len(b)-1)], '\n') + 1
+	if bytes.IndexByte(b[last:], 0) >= 0 {
+		return b[:last]
+	}
+	return b
 }
 
 // add appends note, unless it is there already, or one came shortly before and
@@ -155,45 +226,64 @@ func (h *history) close() error {
 	return h.file.Close()
 }
 
-// historyOf reads all checkpoints in the history of the ledger in dir, oldest
-// first, checked by their signatures and by the hashes that join the lines. A
-// half-written last line is passed over, and torn then says so. Absent says
-// that there is no such file.
-func historyOf(fsys durable.FS, dir string, spans []keySpan) (list []Checkpoint, torn, absent bool, err error) {
+// past is the content of a history.
+type past struct {
+	list   []Checkpoint       // oldest first
+	marks  map[int64][32]byte // where lines end, and their hashes
+	torn   bool               // the last line is half-written, and passed over
+	absent bool               // there is no such file
+}
+
+// historyOf reads all checkpoints in the history of the ledger in dir, checked
+// by their signatures and by the hashes that join the lines.
+func historyOf(fsys durable.FS, dir string, spans []keySpan) (p past, err error) {
 	b, err := durable.ReadFile(fsys, filepath.Join(dir, historyName), maxAnchorBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, true, nil
+		return past{absent: true}, nil
 	}
 	if err != nil {
-		return nil, false, false, err
+		return p, err
 	}
+	p.marks = map[int64][32]byte{}
 	var prev [32]byte
-	n := 0
-	for line := range bytes.Lines(b) {
+	n, end := 0, int64(0)
+	whole := wholeLines(b)
+	p.torn = len(whole) < len(b)
+	for line := range bytes.Lines(whole) {
 		n++
-		if line[len(line)-1] != '\n' {
-			return list, true, false, nil
-		}
 		bad := func(reason string) error {
 			return &TamperError{Path: historyName, Index: -1, Reason: fmt.Sprintf("line %d: %s", n, reason)}
 		}
 		before, note, err := parseHistoryLine(line)
 		if err != nil {
-			return nil, false, false, bad(err.Error())
+			return past{}, bad(err.Error())
 		}
 		if before != prev {
-			return nil, false, false, bad("does not follow the line before it: lines were removed, added or swapped")
+			return past{}, bad("does not follow the line before it: lines were removed, added or swapped")
 		}
 		c, err := parseHistoryNote(note, spans)
 		if err != nil {
-			return nil, false, false, bad(err.Error())
+			if len(spans) == 1 && followed(whole[end:], line) {
+				// The line is as it was written, by a ledger of this name.
+				return past{}, &TamperError{Path: rotationsName, Index: -1, Reason: fmt.Sprintf("file is missing: line %d of %s is signed with another key", n, historyName)}
+			}
+			return past{}, bad(err.Error())
 		}
-		if len(list) > 0 && c.Size < list[len(list)-1].Size {
-			return nil, false, false, bad("checkpoint is smaller than the one before it")
+		if len(p.list) > 0 && c.Size < p.list[len(p.list)-1].Size {
+			return past{}, bad("checkpoint is smaller than the one before it")
 		}
-		list, prev = append(list, c), sha256.Sum256(line)
+		p.list, prev, end = append(p.list, c), sha256.Sum256(line), end+int64(len(line))
+		p.marks[end] = prev
 	}
-	return list, false, false, nil
+	return p, nil
+}
+
+// followed reports whether the line after the first of b, which is line, has
+// its hash.
+func followed(b, line []byte) bool {
+	next := b[len(line):]
+	prev, _, err := parseHistoryLine(next[:bytes.IndexByte(next, '\n')+1])
+	return err == nil && prev == sha256.Sum256(line)
 }
 
 // parseHistoryNote reads a checkpoint with or without cosignatures. Without,

@@ -109,10 +109,11 @@ func (v *verifier) remember(spans []keySpan) error {
 		}
 	}
 	var err error
-	if v.history, v.tornHistory, v.noHistory, err = historyOf(v.fsys, v.dir, spans); err != nil {
+	if v.history, err = historyOf(v.fsys, v.dir, spans); err != nil {
 		return err
 	}
-	for _, c := range v.history {
+	v.claims.marks = v.history.marks
+	for _, c := range v.history.list {
 		if err := v.known.add(c, historyName); err != nil {
 			return err
 		}
@@ -120,13 +121,28 @@ func (v *verifier) remember(spans []keySpan) error {
 	return v.known.reached(0, v.tree.Root)
 }
 
-// checkHistory compares the end of the history of a closed ledger with its
-// checkpoint: Close has written it there.
+// checkHistory wants a history, but for an archive and a ledger of the version
+// without, and compares the end of that of a closed ledger with its checkpoint:
+// Close has written it there.
 func (v *verifier) checkHistory(clean bool) error {
-	if !clean || v.noHistory {
-		return nil
+	archive := len(v.files.bases) == 0
+	if v.version == oldVersion && len(v.manifest.records) > 0 {
+		return &TamperError{Path: ledgerName, Index: -1, Reason: "version without sealed segments, and there are some"}
 	}
-	if n := len(v.history); n == 0 || v.tornHistory || v.history[n-1].Size != v.checkpoint.Size {
+	have := int64(len(v.history.list))
+	if v.history.absent {
+		have = -1
+	}
+	if err := lostHistory(have, v.checkpoint.Size); err != nil {
+		if v.version == oldVersion || archive && v.history.absent {
+			return nil
+		}
+		return err
+	}
+	if clean && have == 0 {
+		return &TamperError{Path: historyName, Index: -1, Reason: "file is empty: the checkpoint of the closed ledger is not there"}
+	}
+	if clean && (v.history.torn || v.history.list[have-1].Size != v.checkpoint.Size) {
 		return &TamperError{Path: historyName, Index: -1, Reason: "the newest checkpoint is not there: lines were removed from its end"}
 	}
 	return nil

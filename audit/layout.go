@@ -75,16 +75,32 @@ func parseLedgerJSON(b []byte) (version int64, vkey string, err error) {
 	return version, vkey, nil
 }
 
-// raise makes a ledger of an older version one of this one, which older
-// programs refuse.
-func raise(fsys durable.FS, dir string) error {
+// versionOf is the version of the ledger in dir.
+func versionOf(fsys durable.FS, dir string) (version int64, vkey string, err error) {
 	b, err := readSmall(fsys, dir, ledgerName)
 	if err != nil {
-		return err
+		return 0, "", err
 	}
-	version, vkey, err := parseLedgerJSON(b)
+	if version, vkey, err = parseLedgerJSON(b); err != nil {
+		err = &TamperError{Path: ledgerName, Index: -1, Reason: err.Error()}
+	}
+	return version, vkey, err
+}
+
+// raise makes a ledger of an older version, whose published checkpoint that is,
+// one of this one, which older programs refuse. One of this version has a
+// history.
+func raise(fsys durable.FS, dir string, published Checkpoint) error {
+	version, vkey, err := versionOf(fsys, dir)
 	if err != nil || version == formatVersion {
 		return err
+	}
+	if size, err := historySize(fsys, dir); err != nil {
+		return err
+	} else if size <= 0 {
+		if err := beginHistory(fsys, dir, published.Note); err != nil {
+			return err
+		}
 	}
 	origin, err := originOf(vkey)
 	if err != nil {
@@ -96,13 +112,8 @@ func raise(fsys durable.FS, dir string) error {
 // identity reads ledger.json and the checkpoint, and checks one against the
 // other. Damage is a *TamperError.
 func identity(fsys durable.FS, dir string) (vkey string, c Checkpoint, err error) {
-	b, err := readSmall(fsys, dir, ledgerName)
-	if err != nil {
+	if _, vkey, err = versionOf(fsys, dir); err != nil {
 		return "", c, err
-	}
-	_, vkey, err = parseLedgerJSON(b)
-	if err != nil {
-		return "", c, &TamperError{Path: ledgerName, Index: -1, Reason: err.Error()}
 	}
 	c, err = readCheckpoint(fsys, dir, vkey)
 	return vkey, c, err
@@ -156,7 +167,7 @@ func listDir(fsys durable.FS, dir string, m *manifest) (listing, error) {
 		switch name := e.Name(); name {
 		case ledgerName, checkpointName, historyName, manifestName, ringName, rotationsName, lockName:
 			l.names = append(l.names, name)
-		case ledgerName + tmpExt, checkpointName + tmpExt, manifestName + tmpExt, ringName + tmpExt, rotationsName + tmpExt:
+		case ledgerName + tmpExt, checkpointName + tmpExt, manifestName + tmpExt, ringName + tmpExt, rotationsName + tmpExt, historyName + tmpExt:
 			l.leftover = append(l.leftover, name)
 		case segDir:
 			if err := l.segments(fsys, dir, m); err != nil {
@@ -199,11 +210,27 @@ func (l *listing) segments(fsys durable.FS, dir string, m *manifest) error {
 			// Lines of a sealed segment, what sealing had not finished, and
 			// what retention had not removed yet.
 			l.leftover = append(l.leftover, path)
+		case len(m.records) == 0:
+			return &TamperError{Path: manifestName, Index: -1, Reason: "file is missing: there are sealed segments, " + path}
 		default:
 			return &TamperError{Path: path, Index: -1, Reason: "does not belong in a ledger"}
 		}
 	}
 	return nil
+}
+
+// nameMissing names the segment that is missing where err says that entries
+// are: its hashes are there.
+func (l *listing) nameMissing(err error) error {
+	var t *TamperError
+	if !errors.As(err, &t) || t.Index < 0 {
+		return err
+	}
+	stem := filepath.Join(segDir, segStem(t.Index))
+	if slices.Contains(l.orphans, stem+hashExt) {
+		return missing(stem+lineExt, t.Index)
+	}
+	return err
 }
 
 // segmentFile splits the name of a file in the directory of segments.

@@ -46,6 +46,7 @@ type Config struct {
 	AnchorEvery time.Duration
 	// AcceptRestored opens a ledger that is older than, or other than what was
 	// last signed with the key in KeyDir: a backup that was put back on purpose.
+	// Also one whose history of checkpoints is gone.
 	// The entry ledger.restored says so. Without it that is a [*TamperError].
 	AcceptRestored bool
 	// KeyOverlap is for how long after [Ledger.RotateKey] the checkpoints that
@@ -172,6 +173,7 @@ type Ledger struct {
 	// restore which was accepted has lost.
 	outward        *outward
 	restored       *Checkpoint
+	historyLost    bool                      // the history is another one, which AcceptRestored allowed
 	rekeying       sync.Mutex                // held by whoever changes the key
 	rotating       atomic.Pointer[keyChange] // for whoever takes the turn next
 	overlap        atomic.Pointer[overlap]   // the key before, while it signs as well

@@ -124,16 +124,48 @@ func (l *Ledger) checkFork(memory Checkpoint) error {
 
 // recordRestore appends the entry about a restore that checkFork accepted.
 func (l *Ledger) recordRestore(ctx context.Context) error {
-	if l.restored == nil {
+	if l.restored == nil && !l.historyLost {
 		return nil
 	}
-	have, lost := l.store.checkpoint(), *l.restored
-	l.cfg.Logger.Warn("audit ledger was restored to another state than the one that was signed last", "dir", l.store.dir, "entries", have.Size, "remembered", lost.Size)
-	_, err := l.appendRaw(ctx, []Entry{{AgentID: systemAgent, Action: actionRestored, Result: Success, Details: map[string]any{
-		"size": have.Size, "root": hex.EncodeToString(have.Root[:]),
-		"remembered_size": lost.Size, "remembered_root": hex.EncodeToString(lost.Root[:]),
-	}}})
+	have := l.store.checkpoint()
+	details := map[string]any{"size": have.Size, "root": hex.EncodeToString(have.Root[:])}
+	if lost := l.restored; lost != nil {
+		details["remembered_size"], details["remembered_root"] = lost.Size, hex.EncodeToString(lost.Root[:])
+		l.cfg.Logger.Warn("audit ledger was restored to another state than the one that was signed last", "dir", l.store.dir, "entries", have.Size, "remembered", lost.Size)
+	}
+	if l.historyLost {
+		details[historyKey] = historyLostValue
+		l.cfg.Logger.Warn("audit ledger goes on without the history of checkpoints that it had", "dir", l.store.dir)
+	}
+	_, err := l.appendRaw(ctx, []Entry{{AgentID: systemAgent, Action: actionRestored, Result: Success, Details: details}})
 	return err
+}
+
+// historyKey is, in the details of entries of the ledger's own, how far the
+// history had come, or that it was lost.
+const (
+	historyKey       = "history"
+	historyLostValue = "lost"
+)
+
+// findHistory makes sure that there is a history. A ledger whose history is gone
+// is opened only as a restored one, and begins another.
+func (l *Ledger) findHistory() error {
+	fsys, dir, head := l.cfg.fsys, l.store.dir, l.store.checkpoint()
+	have, err := historySize(fsys, dir)
+	if err != nil {
+		return err
+	}
+	published, _ := l.recovered["after_checkpoint"].(int64)
+	lost := lostHistory(have, published)
+	if lost == nil {
+		return nil
+	}
+	if !l.cfg.AcceptRestored {
+		return restoreError(lost)
+	}
+	l.historyLost = true
+	return beginHistory(fsys, dir, head.Note)
 }
 
 // rememberSigned keeps a published checkpoint in the memory. It is called by

@@ -137,6 +137,9 @@ func create(dir, keyName string, files listing, cfg Config) (*signer, error) {
 	if err := durable.ReplaceFile(cfg.fsys, filepath.Join(dir, checkpointName), []byte(empty.Note)); err != nil {
 		return nil, err
 	}
+	if err := beginHistory(cfg.fsys, dir, empty.Note); err != nil {
+		return nil, err
+	}
 	return s, durable.ReplaceFile(cfg.fsys, filepath.Join(dir, ledgerName), ledgerJSON(formatVersion, s.origin, s.vkey))
 }
 
@@ -216,7 +219,7 @@ func (l *Ledger) recover(dir string) (generation uint64, err error) {
 	if ring.torn {
 		log.Warn("audit ledger: cut off an entry that was being written when the process ended", "entries", max(ring.end(), published.Size))
 	}
-	if err := raise(fsys, dir); err != nil {
+	if err := raise(fsys, dir, published); err != nil {
 		return 0, err
 	}
 	l.store = newStore(fsys, dir, vkey)

@@ -29,9 +29,19 @@ func openOutward(l *Ledger, memory Checkpoint, crashed bool) (*outward, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.findHistory(); err != nil {
+		return nil, err
+	}
 	h, err := openHistory(l.cfg.fsys, l.store.dir, spans, crashed)
 	if err != nil {
 		return nil, err
+	}
+	if l.cfg.AcceptRestored { // one that was lost, and whose entry about that a crash has prevented
+		first, err := h.firstSize(spans)
+		if err != nil {
+			return nil, errors.Join(err, h.close())
+		}
+		l.historyLost = l.historyLost || first > 0 && first+1 >= l.store.checkpoint().Size
 	}
 	o := &outward{l: l, history: h, published: l.store.checkpoint()}
 	o.Outward = newOutward(o, OutwardConfig{

@@ -221,18 +221,18 @@ func TestOutward(t *testing.T) {
 	if got := a.sizes[len(a.sizes)-1]; got != 6 {
 		t.Errorf("closing anchored %d entries, want 6", got)
 	}
-	history, torn, absent, err := historyOf(fsys, "/l/audit", []keySpan{{l.VerifierKey(), 1 << 60}})
-	if err != nil || torn || absent {
-		t.Fatalf("history: %v, torn %t, absent %t", err, torn, absent)
+	history, err := historyOf(fsys, "/l/audit", []keySpan{{l.VerifierKey(), 1 << 60}})
+	if err != nil || history.torn || history.absent {
+		t.Fatalf("history: %+v, %v", history, err)
 	}
 	var cosigned int
-	for _, c := range history {
+	for _, c := range history.list {
 		if strings.Count(c.Note, sigPrefix) == 2 {
 			cosigned++
 		}
 	}
-	if cosigned != 3 || history[len(history)-1].Size != 6 {
-		t.Errorf("the history has %d cosigned checkpoints, the last of %d entries; want 3 and 6", cosigned, history[len(history)-1].Size)
+	if cosigned != 3 || history.list[len(history.list)-1].Size != 6 {
+		t.Errorf("the history has %d cosigned checkpoints, the last of %d entries; want 3 and 6", cosigned, history.list[len(history.list)-1].Size)
 	}
 	if _, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{}); err != nil {
 		t.Error(err)

@@ -278,7 +278,7 @@ func (l *Ledger) carryOver(ctx context.Context, m *manifest, gone map[int64]stri
 		if _, going := gone[m.records[k].base]; !going {
 			continue
 		}
-		action, details := actionSealed, r.details()
+		action, details := actionSealed, l.vouched(r)
 		if r.pruned() {
 			action, details = actionPruned, map[string]any{"segments": []any{details}}
 		}

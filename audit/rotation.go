@@ -311,6 +311,40 @@ func trusted(key string, spans []keySpan) bool {
 	return false
 }
 
+// KeyRange is a public key of a ledger, and the checkpoints that count under it.
+type KeyRange struct {
+	// Key is the verifier key.
+	Key string
+	// From is how many entries there were when it took over: entry From-1 is the
+	// ledger.key_rotation that names it, under the key before. 0 for the first.
+	From int64
+	// Until is the largest checkpoint that counts under it: the one at which the
+	// next key took over, -1 for the present key.
+	Until int64
+}
+
+// KeyRanges are the keys that the ledger has had, the oldest first and the
+// present one last.
+func (l *Ledger) KeyRanges() ([]KeyRange, error) { return l.store.keyRanges() }
+
+// KeyRanges is [Ledger.KeyRanges].
+func (r *Reader) KeyRanges() ([]KeyRange, error) { return r.store.keyRanges() }
+
+func (s *store) keyRanges() ([]KeyRange, error) {
+	spans, err := s.spans()
+	if err != nil {
+		return nil, fmt.Errorf("audit: keys of %s: %w", s.dir, err)
+	}
+	var out []KeyRange
+	var from int64
+	for i := len(spans) - 1; i >= 0; i-- {
+		out = append(out, KeyRange{spans[i].vkey, from, spans[i].until})
+		from = spans[i].until
+	}
+	out[len(out)-1].Until = -1
+	return out, nil
+}
+
 // VerifierKeys are the public keys of the ledger, the present one first: those
 // before it check older receipts and proofs.
 func (l *Ledger) VerifierKeys() ([]string, error) { return l.store.verifierKeys() }

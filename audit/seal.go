@@ -286,7 +286,7 @@ func (s *packer) sealOne(ctx context.Context, seg *segment, p pace) error {
 	if err := b.write(ctx); err != nil {
 		return errors.Join(err, b.discard())
 	}
-	receipt, err := s.l.appendSystem(ctx, Entry{Action: actionSealed, Details: b.rec.details()})
+	receipt, err := s.l.appendSystem(ctx, Entry{Action: actionSealed, Details: s.l.vouched(&b.rec)})
 	if err != nil {
 		return err
 	}
@@ -495,6 +495,16 @@ func (b *sealBuild) discard() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// vouched is what the ledger's own entry about a sealed segment says: the
+// segment's record, and how far the history of checkpoints has come.
+func (l *Ledger) vouched(r *record) map[string]any {
+	d := r.details()
+	if mark := l.outward.history.mark(); mark != nil {
+		d[historyKey] = mark
+	}
+	return d
 }
 
 // details are the fields of a record as the ledger's own entry has them.

@@ -84,6 +84,7 @@ func verify(ctx context.Context, fsys durable.FS, dir string, cfg VerifyConfig) 
 	for try := 1; ; try++ {
 		v := verifier{cfg: cfg, fsys: fsys, dir: dir}
 		report, err := v.run(ctx)
+		err = v.files.nameMissing(err)
 		if v.store != nil {
 			err = errors.Join(err, v.store.closeFiles())
 		}
@@ -115,9 +116,8 @@ type verifier struct {
 
 	known         known
 	rotations     []rotation
-	history       []Checkpoint
-	noHistory     bool // there is no such file
-	tornHistory   bool // its last line is cut off
+	history       past
+	version       int64 // of the format
 	tree          merkle.Tree
 	claims        claims // of the ledger's entries about its segments
 	report        Report
@@ -164,10 +164,15 @@ func (v *verifier) snapshot() error {
 		return err
 	}
 	v.checkpoint = c
-	if err := v.trust(vkey); err != nil {
+	if v.version, _, err = versionOf(v.fsys, v.dir); err != nil {
 		return err
 	}
 	if v.manifest, v.manifested, err = readManifest(v.fsys, v.dir); err != nil {
+		return err
+	}
+	// The history after the manifest, which is vouched for by entries that say
+	// how far the history had come.
+	if err := v.trust(vkey); err != nil {
 		return err
 	}
 	if v.manifest.end() > c.Size {

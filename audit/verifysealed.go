@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -70,6 +71,9 @@ func (v *verifier) sealedSegment(ctx context.Context, seg *segment) error {
 	if err != nil {
 		return asDerived(err)
 	}
+	if err := v.keysMissing(seg, idx); err != nil {
+		return err
+	}
 	v.report.Sealed++
 	v.report.Segments++
 	v.report.Bytes += r.bytes
@@ -86,6 +90,33 @@ func (v *verifier) sealedSegment(ctx context.Context, seg *segment) error {
 	}
 	if w.idx != nil && !bytes.Equal(w.idx.encode(), idx) {
 		return derived(seg.idxPath(), errors.New("not the index of the lines"))
+	}
+	return nil
+}
+
+// keysMissing looks, in a ledger without changes of the key, for an entry that
+// names the present key as a new one: the changes were removed. One of another
+// key is of a change that did not happen.
+func (v *verifier) keysMissing(seg *segment, idx []byte) error {
+	if len(v.rotations) > 0 || !bytes.Contains(idx, []byte(actionRotation)) {
+		return nil
+	}
+	for g := range groups(int(seg.rec.count)) {
+		lines, err := v.store.group(seg, g)
+		if err != nil {
+			return err
+		}
+		for i := range seg.groupSize(g) {
+			line := lines.line(i)
+			if !bytes.Contains(line, []byte(actionRotation)) {
+				continue
+			}
+			e, err := DecodeLine(line)
+			if err == nil && e.AgentID == systemAgent && e.Action == actionRotation && e.Details["vkey"] == v.store.vkey() {
+				at := seg.base + int64(g)*groupLen + int64(i)
+				return &TamperError{Path: rotationsName, Index: -1, Reason: fmt.Sprintf("file is missing: entry %d names the present key as a new one", at)}
+			}
+		}
 	}
 	return nil
 }
@@ -289,6 +320,10 @@ type claims struct {
 	todo []claim
 	// next is the index of the first entry that is still to come.
 	next int64
+	// marks is how far the history had come at times; doubt is what is wrong
+	// with it unless a later entry says that it was lost.
+	marks map[int64][32]byte
+	doubt error
 }
 
 type claim struct {
@@ -299,7 +334,7 @@ type claim struct {
 
 // expect takes down which entries must say what.
 func (c *claims) expect(m *manifest) {
-	c.todo = nil
+	c.todo, c.doubt = nil, nil
 	for i := range m.records {
 		r := &m.records[i]
 		if r.pruned() {
@@ -309,12 +344,15 @@ func (c *claims) expect(m *manifest) {
 		}
 	}
 	slices.SortStableFunc(c.todo, func(a, b claim) int { return cmp.Compare(a.entry, b.entry) })
-	c.advance()
+	c.advance(-1)
 }
 
-func (c *claims) advance() {
+// advance goes on after the entry at index n.
+func (c *claims) advance(n int64) {
 	c.next = math.MaxInt64
-	if len(c.todo) > 0 {
+	if c.doubt != nil {
+		c.next = n + 1 // any entry may be the one
+	} else if len(c.todo) > 0 {
 		c.next = c.todo[0].entry
 	}
 }
@@ -325,20 +363,47 @@ func (c *claims) read(path string, n int64, line []byte) error {
 	if err != nil {
 		return &TamperError{Path: path, Index: n, Reason: "stored line is malformed: " + err.Error()}
 	}
+	e.Index = n
 	for len(c.todo) > 0 && c.todo[0].entry == n {
 		if err := c.todo[0].check(&e); err != nil {
 			return &TamperError{Path: manifestName, Index: n, Reason: "segment " + segStem(c.todo[0].record.base) + " is not what the entry says: " + err.Error()}
 		}
 		c.todo = c.todo[1:]
 	}
-	c.advance()
+	c.history(&e)
+	c.advance(n)
 	return nil
+}
+
+// history compares how far the history had come with what it has: a line that
+// was removed from it, or from its beginning, changes all that follow.
+func (c *claims) history(e *Entry) {
+	if e.AgentID != systemAgent || len(c.marks) == 0 {
+		return // without any, checkHistory will say so
+	}
+	if e.Action == actionRestored && e.Details[historyKey] == historyLostValue {
+		c.doubt = nil
+		return
+	}
+	said, ok := e.Details[historyKey].(map[string]any)
+	if e.Action != actionSealed || !ok || c.doubt != nil {
+		return
+	}
+	end, _ := indexOf(said["bytes"])
+	want, _ := said["sha256"].(string)
+	got, ok := c.marks[end]
+	if text := hex.EncodeToString(got[:]); !ok || text != want {
+		c.doubt = &TamperError{
+			Path: historyName, Index: -1, Want: want, Got: text,
+			Reason: fmt.Sprintf("the first %d bytes are not those that entry %d vouches for: lines were removed or replaced", end, e.Index),
+		}
+	}
 }
 
 // settle is called when all entries were seen.
 func (c *claims) settle() error {
 	if len(c.todo) == 0 {
-		return nil
+		return c.doubt
 	}
 	return &TamperError{
 		Path: manifestName, Index: c.todo[0].entry, Reason: "segment " + segStem(c.todo[0].record.base) + " refers to an entry that is not there",

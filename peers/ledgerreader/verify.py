@@ -340,14 +340,14 @@ def keys_of(dir, vkey):
 
 
 def history(dir, keys):
-    """Size and root of each checkpoint in checkpoints.jsonl."""
+    """Size and root of each checkpoint in checkpoints.jsonl, and the hash of each line by where it ends."""
     path = os.path.join(dir, "checkpoints.jsonl")
-    out, before = [], None
+    out, marks, before, end = [], {}, None, 0
     if not os.path.exists(path):
-        return out
+        return None, marks
     for n, line in enumerate(read(dir, "checkpoints.jsonl").splitlines(keepends=True), 1):
         where = "checkpoints.jsonl: line %d" % n
-        if not line.endswith(b"\n"):
+        if not line.endswith(b"\n") or b"\0" in line:
             break  # cut off by a crash
         c = json.loads(line)
         want = base64.b64encode(sha256(before) if before else bytes(32)).decode()
@@ -364,8 +364,9 @@ def history(dir, keys):
             raise Bad(where + ": not signed by a key of the ledger")
         need(not out or size >= out[-1][0], where + ": is older than the one before")
         out.append((size, root, where))
-        before = line
-    return out
+        before, end = line, end + len(line)
+        marks[end] = sha256(line).hex()
+    return out, marks
 
 
 class Verifier:
@@ -381,9 +382,12 @@ class Verifier:
         need(trusted is None or trusted in [k for k, _ in self.keys], "signed with another key than the trusted one")
         note = read(dir, "checkpoint").decode()
         self.size, self.root = open_note(note, head["vkey"], "checkpoint")
-        self.history = history(dir, self.keys)
+        self.history, self.marks = history(dir, self.keys)
+        self.doubt = None  # what an entry says of the history, and it is not so
+        archive = not any(name.endswith(".jsonl") for name in os.listdir(os.path.join(dir, "seg")))
+        need(head["version"] == 1 or self.history or archive and self.history is None, "checkpoints.jsonl is missing, or empty")
         self.roots = {}
-        for size, root, where in self.history:
+        for size, root, where in self.history or ():
             need(size <= self.size, "%s: rollback: the checkpoint has %d entries" % (where, self.size))
             self.roots.setdefault(size, []).append((root, where))
         self.wanted = {}  # entries that must say something
@@ -407,6 +411,8 @@ class Verifier:
             need(self.changes[index] == line, where + " is not the one that keys.jsonl quotes")
         for check in self.wanted.pop(index, ()):
             check(entry, where)
+        if (entry["agent_id"], entry["action"], entry["details"].get("history")) == ("kaizen", "ledger.restored", "lost"):
+            self.doubt = None
         self.add(leaf)
 
     def sealed(self):
@@ -418,13 +424,20 @@ class Verifier:
                     (e["agent_id"], e["action"]) == ("kaizen", "ledger.pruned") and
                     any({k: s[k] for k in said} == said for s in e["details"]["segments"]), w + " is not about that segment"))
             elif r["entry"] >= 0:
-                self.wanted.setdefault(r["entry"], []).append(lambda e, w, said=said: need(
-                    (e["agent_id"], e["action"]) == ("kaizen", "ledger.segment_sealed") and e["details"] == said, w + " is not about that segment"))
+                self.wanted.setdefault(r["entry"], []).append(lambda e, w, said=said: self.vouched(e, w, said))
         waiting = {}
         for r in records:
             self.segment(r, waiting)
         if records:
             need(edge == self.tree.peaks, "segments.json: edge")
+
+    def vouched(self, e, where, said):
+        """Entry e must be about the segment that said describes; it also says how far the history had come."""
+        details = dict(e["details"])
+        mark = details.pop("history", None)
+        need((e["agent_id"], e["action"]) == ("kaizen", "ledger.segment_sealed") and details == said, where + " is not about that segment")
+        if mark and self.history and self.marks.get(mark["bytes"]) != mark["sha256"]:
+            self.doubt = self.doubt or "checkpoints.jsonl: its first %d bytes are not those that %s vouches for" % (mark["bytes"], where)
 
     def segment(self, r, waiting):
         need(r["base"] == self.tree.size, "segments.json: segments do not follow each other")
@@ -475,6 +488,7 @@ class Verifier:
         need(self.tree.size == self.size, "entry %d is missing: the checkpoint covers %d" % (self.tree.size, self.size))
         need(self.tree.root() == self.root, "checkpoint: the entries have another root")
         need(not self.wanted, "segments.json: refers to entries that are not there")
+        need(not self.doubt, self.doubt)
         closed = not os.path.exists(os.path.join(self.dir, "ring"))
         need(not closed or self.unsealed == 0, "there are entries beyond the checkpoint of a closed ledger")
         if closed and self.history:

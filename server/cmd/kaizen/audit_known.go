@@ -150,7 +150,8 @@ func newAuditAcceptRestore() *cobra.Command {
 		Use:   "accept-restore",
 		Short: "Go on with a ledger that was restored from a backup",
 		Long: `accept-restore opens a ledger that is older, or other, than what its key signed
-last, which is otherwise refused as a rollback. The entry ledger.restored records
+last, which is otherwise refused as a rollback, or whose history of checkpoints
+(checkpoints.jsonl) is gone. The entry ledger.restored records
 it with what was lost. Receipts and checkpoints from before will not hold any
 more, and say so to whoever checks them.`,
 		Example: "  kaizen audit accept-restore --data ./kaizen-data",
