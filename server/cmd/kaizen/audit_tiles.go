@@ -20,7 +20,7 @@ func newAuditTiles() *cobra.Command {
 		Use:   "tiles DIR",
 		Short: "Write the ledger as a static C2SP log for other programs",
 		Long: `tiles writes checkpoint, Merkle tiles and entry bundles to DIR as files, in the
-layout of c2sp.org/tlog-tiles. Any web server can serve it, and any program for
+layout of c2sp.org/tlog-tiles, and the keys that have signed. Any web server can serve it, and any program for
 such logs can check it. A later run adds what is new; files that no longer are
 at the edge stay. The checkpoint is written last.
 
@@ -77,6 +77,15 @@ func writeTiles(ctx context.Context, log tileLog, dir string, entries bool, show
 				show.show(index*audit.TileWidth+int64(width), c.Size)
 			}
 		}
+	}
+	keys, err := log.file(ctx, "keys")
+	if api, ok := errors.AsType[*apiError](err); ok && api.Status == http.StatusNotFound {
+		err = nil // an older server's log has none
+	} else if err == nil {
+		err = writeLogFile(dir, "keys", keys)
+	}
+	if err != nil {
+		return n, err
 	}
 	return n, writeLogFile(dir, "checkpoint", []byte(c.Note))
 }

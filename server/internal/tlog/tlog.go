@@ -1,7 +1,7 @@
 // Package tlog serves an audit ledger as a C2SP transparency log
 // (c2sp.org/tlog-tiles), so that programs that others wrote can read and check
-// it: the signed checkpoint, the tiles of the Merkle tree, and the entries in
-// bundles of 256.
+// it: the signed checkpoint, the keys that have signed, the tiles of the Merkle
+// tree, and the entries in bundles of 256.
 //
 //	mux.Handle("/log/", http.StripPrefix("/log/", tlog.New(tlog.Config{Ledger: l})))
 //
@@ -13,7 +13,9 @@ package tlog
 import (
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -32,6 +34,12 @@ type Ledger interface {
 	// error that wraps [audit.ErrNotFound] or [audit.ErrPruned].
 	Tile(level int, index int64, width int) ([]byte, error)
 	Bundle(ctx context.Context, index int64, width int) ([]byte, error)
+}
+
+// Keyed is a [Ledger] that knows the keys that it has had. [*audit.Ledger] and
+// [*audit.Reader] are such; of any other the present key alone is served.
+type Keyed interface {
+	KeyRanges() ([]audit.KeyRange, error)
 }
 
 // Config tunes a handler. Ledger must be set.
@@ -71,10 +79,12 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.note(w, h.newest())
 	case "checkpoint.witnessed":
 		h.note(w, h.witnessed())
+	case "keys":
+		h.keys(w, r)
 	default:
 		t, ok := parseTile(path)
 		if !ok {
-			http.Error(w, "no such path in a log: checkpoint, tile/<level>/<index>, tile/entries/<index>", http.StatusNotFound)
+			http.Error(w, "no such path in a log: checkpoint, keys, tile/<level>/<index>, tile/entries/<index>", http.StatusNotFound)
 			return
 		}
 		h.tile(w, r, t)
@@ -107,6 +117,51 @@ func (h handler) note(w http.ResponseWriter, c audit.Checkpoint) {
 	h.write(w, []byte(c.Note))
 }
 
+// keysFor is how long a cache may keep the keys: a new one is in the log from
+// the first moment, so a reader that has not heard of it asks again.
+const keysFor = 60
+
+// keys answers with a line for each key that the ledger has had, the oldest
+// first: the size from which on it signed, the largest checkpoint that counts
+// under it ("-" for the present key), and the key.
+func (h handler) keys(w http.ResponseWriter, r *http.Request) {
+	var ranges []audit.KeyRange
+	if l, ok := h.cfg.Ledger.(Keyed); ok {
+		var err error
+		if ranges, err = l.KeyRanges(); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+	} else if l, ok := h.cfg.Ledger.(interface{ VerifierKey() string }); ok {
+		ranges = []audit.KeyRange{{Key: l.VerifierKey(), Until: -1}}
+	}
+	var b []byte
+	for _, k := range ranges {
+		until := "-"
+		if k.Until >= 0 {
+			until = strconv.FormatInt(k.Until, 10)
+		}
+		b = fmt.Appendf(b, "%d %s %s\n", k.From, until, k.Key)
+	}
+	tag := fmt.Sprintf(`"%x"`, sha256.Sum256(b))
+	w.Header().Set("Cache-Control", h.audience()+", max-age="+strconv.Itoa(keysFor))
+	w.Header().Set("ETag", tag)
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	h.write(w, b)
+}
+
+// audience says which caches may keep an answer.
+func (h handler) audience() string {
+	if h.cfg.Private {
+		return "private"
+	}
+	return "public"
+}
+
 func (h handler) tile(w http.ResponseWriter, r *http.Request, t tile) {
 	var b []byte
 	var err error
@@ -120,11 +175,7 @@ func (h handler) tile(w http.ResponseWriter, r *http.Request, t tile) {
 		return
 	}
 	// What a path names never changes: a year is as long as caches count.
-	keep := "public"
-	if h.cfg.Private {
-		keep = "private"
-	}
-	w.Header().Set("Cache-Control", keep+", max-age=31536000, immutable")
+	w.Header().Set("Cache-Control", h.audience()+", max-age=31536000, immutable")
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if t.level != entriesLevel { // hashes do not compress
 		h.write(w, b)
