@@ -101,21 +101,17 @@ func (v *verifier) keysMissing(seg *segment, idx []byte) error {
 	if len(v.rotations) > 0 || !bytes.Contains(idx, []byte(actionRotation)) {
 		return nil
 	}
-	for g := range groups(int(seg.rec.count)) {
-		lines, err := v.store.group(seg, g)
+	for i := range int(seg.rec.count) {
+		line, err := v.store.sealedText(seg, i)
 		if err != nil {
 			return err
 		}
-		for i := range seg.groupSize(g) {
-			line := lines.line(i)
-			if !bytes.Contains(line, []byte(actionRotation)) {
-				continue
-			}
-			e, err := DecodeLine(line)
-			if err == nil && e.AgentID == systemAgent && e.Action == actionRotation && e.Details["vkey"] == v.store.vkey() {
-				at := seg.base + int64(g)*groupLen + int64(i)
-				return &TamperError{Path: rotationsName, Index: -1, Reason: fmt.Sprintf("file is missing: entry %d names the present key as a new one", at)}
-			}
+		if !bytes.Contains(line, []byte(actionRotation)) {
+			continue
+		}
+		e, err := DecodeLine(line)
+		if err == nil && e.AgentID == systemAgent && e.Action == actionRotation && e.Details["vkey"] == v.store.vkey() {
+			return &TamperError{Path: rotationsName, Index: -1, Reason: fmt.Sprintf("file is missing: entry %d names the present key as a new one", seg.base+int64(i))}
 		}
 	}
 	return nil
