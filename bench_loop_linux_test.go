@@ -3,6 +3,7 @@ package kaizen_test
 import (
 	"context"
 	"io"
+	"net/http"
 	"runtime"
 	"syscall"
 	"testing"
@@ -40,9 +41,31 @@ func cpuOf(b *testing.B, clock uintptr) time.Duration {
 //
 //	go test -run '^$' -bench ReferenceLoop -benchtime 2000x .
 func BenchmarkReferenceLoop(b *testing.B) {
-	obs, err := kaizen.Start(b.Context(), kaizen.Config{
-		AuditDir: b.TempDir() + "/audit", LogWriter: io.Discard, SpoolDir: kaizen.NoSpool,
+	benchmarkLoop(b, kaizen.Config{AuditDir: b.TempDir() + "/audit", LogWriter: io.Discard})
+}
+
+// BenchmarkReferenceLoopSent is the same where spans, lines and samples are sent
+// as well, encoded and compressed, to a server that costs nothing.
+func BenchmarkReferenceLoopSent(b *testing.B) {
+	benchmarkLoop(b, kaizen.Config{
+		AuditDir: b.TempDir() + "/audit", LogWriter: io.Discard,
+		Server: "http://127.0.0.1:1", HTTPClient: &http.Client{Transport: taker{}},
 	})
+}
+
+// taker takes every request.
+type taker struct{}
+
+func (taker) RoundTrip(r *http.Request) (*http.Response, error) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, r.Body.Close()
+}
+
+func benchmarkLoop(b *testing.B, cfg kaizen.Config) {
+	cfg.SpoolDir = kaizen.NoSpool
+	obs, err := kaizen.Start(b.Context(), cfg)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -69,6 +92,9 @@ func BenchmarkReferenceLoop(b *testing.B) {
 			}
 		}
 		durable += time.Since(waiting)
+	}
+	if err := obs.Flush(b.Context()); err != nil {
+		b.Fatal(err)
 	}
 	all, thread = cpuOf(b, processClock)-all, cpuOf(b, threadClock)-thread
 	n := float64(b.N)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 
@@ -19,7 +19,7 @@ import (
 func (o *Observer) startLogs(r *redact.Redactor) (err error) {
 	sinks := []agentlog.Sink{agentlog.NewStream(o.cfg.LogWriter)}
 	if o.exporter != nil {
-		sinks = append(sinks, exportSink{o.exporter})
+		sinks = append(sinks, &exportSink{exporter: o.exporter})
 	}
 	sinks = append(sinks, o.cfg.LogSinks...)
 	if o.cfg.Off&Logs != 0 {
@@ -34,34 +34,68 @@ func (o *Observer) startLogs(r *redact.Redactor) (err error) {
 
 // exportSink hands log records to the exporter, with the ids of their run under
 // the names that spans have for them.
-type exportSink struct{ exporter *otlp.Exporter }
+type exportSink struct {
+	exporter *otlp.Exporter
+	// latest is of the run that logged last: as a rule it logs again.
+	latest atomic.Pointer[runAttributes]
+}
 
-// WantsAttrs asks agentlog for the attributes.
-func (exportSink) WantsAttrs() bool { return true }
+// runIDs are the ids that a log record has of its run.
+type runIDs struct{ agent, name, run, parent, session, user string }
 
-// Write implements [agentlog.Sink]. It never blocks.
-func (s exportSink) Write(r *agentlog.Record) error {
-	attrs := make([]attribute.KeyValue, 0, len(r.Attrs)+6)
+// runAttributes are the ids of a run, made once for the lines that follow each other.
+type runAttributes struct {
+	ids  runIDs
+	kvs  []attribute.KeyValue
+	room [6]attribute.KeyValue
+}
+
+// of returns the attributes for ids. They are shared, and never change.
+func (s *exportSink) of(ids runIDs) []attribute.KeyValue {
+	if a := s.latest.Load(); a != nil && a.ids == ids {
+		return a.kvs
+	}
+	a := &runAttributes{ids: ids}
+	a.kvs = a.room[:0]
 	for _, id := range [...]struct {
 		key   attribute.Key
 		value string
 	}{
-		{genai.AgentID, r.AgentID}, {genai.AgentName, r.AgentName}, {genai.RunID, r.RunID},
-		{genai.ParentRunID, r.ParentRunID}, {genai.ConversationID, r.SessionID}, {genai.UserID, r.UserID},
+		{genai.AgentID, ids.agent}, {genai.AgentName, ids.name}, {genai.RunID, ids.run},
+		{genai.ParentRunID, ids.parent}, {genai.ConversationID, ids.session}, {genai.UserID, ids.user},
 	} {
 		if id.value != "" {
-			attrs = append(attrs, id.key.String(id.value))
+			a.kvs = append(a.kvs, id.key.String(id.value))
 		}
 	}
-	s.exporter.EmitLog(otlp.LogRecord{
-		Time: r.Time, Severity: r.Severity, SeverityText: severityText(r.Severity), Body: r.Message, Logger: r.Logger,
-		TraceID: r.TraceID, SpanID: r.SpanID, Attributes: append(attrs, slices.Clone(r.Attrs)...),
-	})
+	s.latest.Store(a)
+	return a.kvs
+}
+
+// WantsAttrs asks agentlog for the attributes.
+func (*exportSink) WantsAttrs() bool { return true }
+
+// logLine is a record with room for as many attributes as most lines have: one
+// allocation for both.
+type logLine struct {
+	otlp.LogRecord
+	room [4]attribute.KeyValue
+}
+
+// Write implements [agentlog.Sink]. It never blocks.
+func (s *exportSink) Write(r *agentlog.Record) error {
+	line := &logLine{LogRecord: otlp.LogRecord{
+		Time: r.Time, Observed: r.Time, Severity: r.Severity, SeverityText: severityText(r.Severity), Body: r.Message, Logger: r.Logger,
+		TraceID: r.TraceID, SpanID: r.SpanID,
+		Common: s.of(runIDs{r.AgentID, r.AgentName, r.RunID, r.ParentRunID, r.SessionID, r.UserID}),
+	}}
+	line.Attributes = append(line.room[:0], r.Attrs...)
+	s.exporter.TakeLog(&line.LogRecord)
 	return nil
 }
 
 // Close implements [agentlog.Sink]; the exporter is shut down by its owner.
-func (exportSink) Close(context.Context) error { return nil }
+func (*exportSink) Close(context.Context) error { return nil }
 
 // severityText is the short name that the logs data model has for a range.
 func severityText(n int) string {

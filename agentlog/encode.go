@@ -26,8 +26,9 @@ const ecsVersion = "8.17.0"
 type encoder struct {
 	buf      []byte
 	record   Record
-	found    ids    // what the head of the line was written with
-	inside   []byte // of buf: what stands in the context
+	found    ids         // what the head of the line was written with
+	inside   []byte      // of buf: what stands in the context
+	attrs    []slog.Attr // room for those of a line
 	red      *redact.Redactor
 	maxValue int
 	text     bool
@@ -52,6 +53,7 @@ func (l *Logs) release(e *encoder) {
 	}
 	attrs := e.record.Attrs
 	clear(attrs) // let go of the texts
+	clear(e.attrs)
 	// The record's other texts are written over by the next line: to clear them
 	// as well costs as much as to write them. Only what is not always written is.
 	e.record.Attrs, e.record.TraceID, e.record.SpanID = attrs[:0], trace.TraceID{}, trace.SpanID{}

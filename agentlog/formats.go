@@ -83,6 +83,6 @@ func (e *encoder) lost() string {
 
 func (h *handler) againSafely(r *slog.Record, e *encoder) (ok bool) {
 	defer func() { ok = recover() == nil }()
-	h.encodeAll(r, e, h.logs.base.Load())
+	h.encodeAll(r, e, h.logs.base.Load(), true)
 	return true
 }

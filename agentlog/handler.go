@@ -244,7 +244,7 @@ func (h *handler) encode(ctx context.Context, r *slog.Record, e *encoder) {
 	e.openContext(l.cfg.Format)
 	start := len(e.buf)
 	if l.wantAttrs || duplicates {
-		h.encodeAll(r, e, base)
+		h.encodeAll(r, e, base, duplicates)
 	} else {
 		h.encodeContext(r, e, base)
 	}
@@ -260,8 +260,11 @@ func (h *handler) encode(ctx context.Context, r *slog.Record, e *encoder) {
 
 // encodeAll writes the attributes the slower way, from the attributes
 // themselves, and fills those of the record if a sink wants them.
-func (h *handler) encodeAll(r *slog.Record, e *encoder, base *persistent) {
-	attrs := h.all(r, base)
+func (h *handler) encodeAll(r *slog.Record, e *encoder, base *persistent, duplicates bool) {
+	attrs, plain := h.plain(r, e, base)
+	if duplicates || !plain {
+		attrs = h.all(r, base)
+	}
 	if e.red != nil {
 		for i := range attrs {
 			attrs[i] = e.red.Attr(attrs[i])
@@ -412,6 +415,43 @@ func (s *nameSet) add(name string) (seen bool) {
 	seen = s[h>>6]&bit != 0
 	s[h>>6] |= bit
 	return seen
+}
+
+// plain is all for a record that has no groups, nor a name twice: in the
+// encoder's room, without allocations. It reports false where there are groups.
+func (h *handler) plain(r *slog.Record, e *encoder, base *persistent) ([]slog.Attr, bool) {
+	if h.grouped() {
+		return nil, false
+	}
+	e.attrs = e.attrs[:0]
+	ok := true
+	for _, a := range base.attrs {
+		ok = ok && e.keep(a)
+	}
+	for _, o := range h.ops {
+		for _, a := range o.attrs {
+			ok = ok && e.keep(a)
+		}
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		a.Value = a.Value.Resolve()
+		ok = ok && e.keep(a)
+		return ok
+	})
+	return e.attrs, ok
+}
+
+// keep adds an attribute to e.attrs, but for ids and empty ones. It reports false
+// for a group.
+func (e *encoder) keep(a slog.Attr) bool {
+	if a.Value.Kind() == slog.KindGroup {
+		return false
+	}
+	var skip ids
+	if (a.Key != "" || a.Value.Any() != nil) && !(mayLift(a.Key) && skip.lift(a)) {
+		e.attrs = append(e.attrs, a)
+	}
+	return true
 }
 
 // all returns every attribute of a record, groups nested, each name once per

@@ -43,18 +43,28 @@ type resourceKey struct {
 func grouped(n int, record func(int) ([]byte, origin)) []*group {
 	var groups []*group
 	byResource := map[resourceKey]*group{}
+	var g *group
+	var s *scoped
 	for i := range n {
 		data, o := record(i)
+		// Most records come from where the one before came from.
+		if s != nil && o.resource == g.resource && o.scope == s.scope {
+			s.records = append(s.records, data)
+			continue
+		}
 		key := resourceKey{o.resource.Equivalent(), o.resource.SchemaURL()}
-		g := byResource[key]
+		g = byResource[key]
 		if g == nil {
 			g = &group{resource: o.resource, byScope: map[instrumentation.Scope]*scoped{}}
 			byResource[key] = g
 			groups = append(groups, g)
 		}
-		s := g.byScope[o.scope]
+		s = g.byScope[o.scope]
 		if s == nil {
 			s = &scoped{scope: o.scope}
+			if i == 0 {
+				s.records = make([][]byte, 0, n) // as a rule it has them all
+			}
 			g.byScope[o.scope] = s
 			g.scopes = append(g.scopes, s)
 		}

@@ -118,6 +118,7 @@ type encoder struct {
 	budget int      // bytes left for the value under way
 	cut    bool     // the value under way was cut
 	marks  []string // keys cut in the list under way
+	common common   // of log records
 }
 
 // attributes writes each pair as field num, and [CutKey] when values were cut.
