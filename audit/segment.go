@@ -25,6 +25,7 @@ type segment struct {
 	hashes durable.File // nil if there is no such file
 	size   int64        // bytes of lines
 	seen   int64        // the size when it was opened
+	begun  int64        // bytes of lines that the system was asked to write
 	idx    index
 	leaves []merkle.Hash
 
@@ -61,6 +62,20 @@ func (s *segment) stat() error {
 		s.size = info.Size()
 	}
 	return err
+}
+
+// beginBytes of lines at a time are given to the disk. Left to the sync that
+// ends a section of the ring they come in one piece of megabytes, and the
+// groups that are written to the ring meanwhile, one in a hundred, wait for it.
+const beginBytes = 128 << 10
+
+// beginWriting asks the system to begin with what is new below size. It is for
+// the scribe, who alone adds lines.
+func (s *segment) beginWriting(size int64) {
+	if n := size - s.begun; n >= beginBytes {
+		durable.StartWriting(s.lines, s.begun, n)
+		s.begun = size
+	}
 }
 
 // retain keeps the files open until release.

@@ -103,7 +103,7 @@ func (s *store) openSegment(base int64, flag int) (*segment, error) {
 	if err := seg.stat(); err != nil {
 		return nil, errors.Join(err, seg.close())
 	}
-	seg.seen = seg.size
+	seg.seen, seg.begun = seg.size, seg.size
 	return seg, nil
 }
 

@@ -105,3 +105,23 @@ func TestFile(t *testing.T) {
 		t.Errorf("SyncDir of nothing = %v, want ErrNotExist", err)
 	}
 }
+
+// TestStartWriting asks for what cannot be: nothing depends on it.
+func TestStartWriting(t *testing.T) {
+	f, err := OS{}.OpenFile(filepath.Join(t.TempDir(), "f"), os.O_RDWR|os.O_CREATE, FilePerm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(make([]byte, 1<<16), 0); err != nil {
+		t.Fatal(err)
+	}
+	StartWriting(f, 0, 1<<16)
+	StartWriting(f, 1<<20, 1)
+	if err := f.Sync(); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	StartWriting(f, 0, 1<<16)
+}
