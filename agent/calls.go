@@ -106,7 +106,7 @@ func (a *Agent) callTools(ctx context.Context, calls []ToolCall, t *task) []Tool
 func (a *Agent) callTool(ctx context.Context, c ToolCall) (result ToolResult) {
 	result = ToolResult{ID: c.ID, Name: c.Name}
 	tool := a.tools[c.Name]
-	payload := &hook.Tool{Name: c.Name, CallID: c.ID, Type: "function", Arguments: string(c.Arguments)}
+	payload := hook.Tool{Name: c.Name, CallID: c.ID, Type: "function", Arguments: string(c.Arguments)}
 	if tool != nil {
 		payload.Description = tool.Description
 	}
@@ -115,9 +115,9 @@ func (a *Agent) callTool(ctx context.Context, c ToolCall) (result ToolResult) {
 			result.Text, result.IsError = fmt.Sprintf("the tool failed: %v", v), true
 		}
 	}()
-	err := hook.From(ctx).Do(ctx, payload, func(ctx context.Context, op *hook.Op) error {
+	err := hook.Do(ctx, hook.From(ctx), payload, func(ctx context.Context, op *hook.Op) error {
 		out, err := a.carryOut(ctx, tool, c)
-		op.Update(func(hook.Payload) { payload.Result = out })
+		op.Update(func(p hook.Payload) { p.(*hook.Tool).Result = out })
 		result.Text = out
 		return err
 	})
