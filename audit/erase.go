@@ -74,9 +74,10 @@ func (j *erasure) entry() Entry {
 //
 // Entries about the same name that come later belong to a new subject. Erasing
 // again does nothing. Errors are a [*HeldError] if a hold is on the subject or
-// on one of its entries, an [*EntryError], and those of [Ledger.Append]; if the
-// keys were destroyed but the receipt could not be written, the next [Open]
-// writes it.
+// on one of its entries, an [*EntryError], and those of [Ledger.Append]. With
+// [ErrNoSpace] and a result that says Found unset nothing has happened, and it can be asked again; with
+// Found set, as with other errors after that, the keys were destroyed but the
+// receipt could not be written: the next Erase or [Open] writes it.
 func (l *Ledger) Erase(ctx context.Context, x Erasure) (ErasureReceipt, error) {
 	return l.governor.Erase(ctx, x)
 }
@@ -95,6 +96,14 @@ func (g *governor) Erase(ctx context.Context, x Erasure) (ErasureReceipt, error)
 func (g *governor) erase(ctx context.Context, x Erasure) (ErasureReceipt, error) {
 	if x.Subject == "" {
 		return ErasureReceipt{}, &EntryError{Field: "subject", Reason: "missing"}
+	}
+	for _, j := range g.vault.unreceipted() { // of an earlier one, when the disk was full
+		if x.DryRun {
+			break
+		}
+		if _, err := g.appendErasure(context.WithoutCancel(ctx), j); err != nil {
+			return ErasureReceipt{}, fmt.Errorf("the receipt of the erasure of %s, which has happened, still cannot be written: %w", j.Token, err)
+		}
 	}
 	s := g.vault.find(x.Subject)
 	if s == nil {
@@ -128,7 +137,7 @@ func (g *governor) erase(ctx context.Context, x Erasure) (ErasureReceipt, error)
 	out := j.receipt(r)
 	out.Clear = unsealed
 	if err != nil {
-		return out, fmt.Errorf("keys are destroyed, the receipt will be written when the ledger is opened again: %w", err)
+		return out, fmt.Errorf("keys are destroyed, the receipt will be written by the next erasure, or when the ledger is opened again: %w", err)
 	}
 	return out, nil
 }

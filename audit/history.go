@@ -209,6 +209,9 @@ func (h *history) add(note string, wanted bool, now time.Time) error {
 	}
 	line := historyLine(h.prev, note)
 	_, err := h.file.WriteAt(line, h.end)
+	if durable.IsNoSpace(err) && errors.Join(h.file.Truncate(h.end), h.file.Sync()) == nil {
+		return fmt.Errorf("write %s: %w: %w", historyName, ErrNoSpace, err) // the next attempt may do better
+	}
 	if err == nil {
 		err = h.file.Sync()
 	}

@@ -288,6 +288,7 @@ func (l *Ledger) replay(rest []group) error {
 			}
 			g.entries = append(g.entries, &e)
 		}
+		l.store.owed.Add(int64(len(g.buf)))
 		if err := l.store.apply(g, l.extend(g)); err != nil {
 			return err
 		}

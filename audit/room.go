@@ -20,12 +20,14 @@ const minLineBytes = 128
 // leaves everything as it was.
 func (l *Ledger) secure(g *group) error {
 	s, need := l.store, int64(len(g.buf))
+	s.owed.Add(need) // first: whoever begins a segment from here on has room for it there
 	if s.room.Load() < need {
 		l.applyPending()
 		s.mu.Lock()
 		err := s.reserve(g.base, need)
 		s.mu.Unlock()
 		if err != nil {
+			s.owed.Add(-need)
 			return err
 		}
 	}
@@ -82,6 +84,9 @@ func (s *store) rotate(base int64) error {
 	} else if err != nil {
 		return err
 	}
+	if err := s.reserveOwed(base); err != nil {
+		return err
+	}
 	if err := seg.giveBack(base); err != nil {
 		return err
 	}
@@ -89,6 +94,31 @@ func (s *store) rotate(base int64) error {
 		s.rotated()
 	}
 	return nil
+}
+
+// reserveOwed gets blocks in the segment that was just begun for the group that
+// is on its way to the ring: it was promised room in the segment before. Without
+// room there is no new segment. The caller holds mu.
+func (s *store) reserveOwed(base int64) error {
+	owed := s.owed.Load()
+	if owed <= 0 {
+		return nil
+	}
+	err := s.reserveLines(base, owed)
+	if !durable.IsNoSpace(err) {
+		return err
+	}
+	last := len(s.segs) - 1
+	seg := s.segs[last]
+	s.segs = s.segs[:last:last]
+	undo := seg.close()
+	for _, name := range []string{seg.path(), seg.hashPath()} {
+		undo = errors.Join(undo, s.fsys.Remove(s.path(name)))
+	}
+	if undo = errors.Join(undo, s.fsys.SyncDir(s.path(segDir))); undo != nil {
+		return errors.Join(undo, err)
+	}
+	return fmt.Errorf("%w: %w", ErrNoSpace, err)
 }
 
 // trim gives back what the last segment has too much.

@@ -52,6 +52,10 @@ type store struct {
 	// without asking the file system for blocks.
 	room atomic.Int64
 
+	// owed is how many bytes of lines were promised room in the last segment and
+	// are not there yet.
+	owed atomic.Int64
+
 	hashBuf []byte // scratch of apply
 
 	syncMu  sync.Mutex
@@ -234,6 +238,7 @@ func (s *store) put(g *group, head Checkpoint) error {
 	seg.leaves = append(seg.leaves, g.leaves...)
 	seg.size += int64(len(g.buf))
 	s.bytes += int64(len(g.buf))
+	s.owed.Add(-int64(len(g.buf)))
 	s.head = head
 	return nil
 }

@@ -351,14 +351,15 @@ func (v *vault) rewrite(records []storeRecord) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.MkdirAll(v.fsys, v.dir); err != nil {
-		return v.fail(err)
+	err = durable.MkdirAll(v.fsys, v.dir)
+	if err == nil {
+		err = durable.ReplaceFile(v.fsys, v.kekPath(generation), kekFile(generation, next.kek))
 	}
-	if err := durable.ReplaceFile(v.fsys, v.kekPath(generation), kekFile(generation, next.kek)); err != nil {
-		return v.fail(err)
+	if err == nil {
+		err = durable.ReplaceFile(v.fsys, v.path(), b)
 	}
-	if err := durable.ReplaceFile(v.fsys, v.path(), b); err != nil {
-		return v.fail(err)
+	if err != nil {
+		return v.notRewritten(err, generation)
 	}
 	if v.cipher != nil {
 		if err := v.destroyFile(v.kekPath(v.cipher.generation)); err != nil {
@@ -370,6 +371,37 @@ func (v *vault) rewrite(records []storeRecord) error {
 		return v.fail(err)
 	}
 	return nil
+}
+
+// notRewritten answers for a new generation that could not be written. If the
+// disk was full, the file is still the one of before, and what there is of the
+// new one can be removed, all is as it was, and the next attempt may do better.
+// The caller holds disk.
+func (v *vault) notRewritten(err error, generation uint64) error {
+	if !durable.IsNoSpace(err) {
+		return v.fail(err)
+	}
+	b, back := durable.ReadFile(v.fsys, v.path(), maxSubjectsFile)
+	switch {
+	case errors.Is(back, fs.ErrNotExist) && v.cipher == nil:
+		back = nil
+	case back == nil && v.cipher != nil:
+		have, _, bad := generationOf(b)
+		if back = bad; bad == nil && have != v.cipher.generation {
+			back = fmt.Errorf("generation %d is there already", have)
+		}
+	case back == nil:
+		back = errors.New("a file is there already")
+	}
+	for _, name := range []string{v.path() + tmpExt, v.kekPath(generation) + tmpExt, v.kekPath(generation)} {
+		if back == nil {
+			back = v.destroyFile(name)
+		}
+	}
+	if back != nil {
+		return v.fail(errors.Join(err, back))
+	}
+	return fmt.Errorf("key store: %w: %w", ErrNoSpace, err)
 }
 
 // reopen opens the file that is now there.
@@ -439,19 +471,24 @@ func (v *vault) records() []storeRecord {
 }
 
 // destroy makes what is encrypted for s unreadable for good, and keeps j until
-// its receipt is in the ledger. The caller holds disk and has called forget.
+// its receipt is in the ledger. On [ErrNoSpace] nothing has happened. The caller
+// holds disk and has called forget.
 func (v *vault) destroy(s *subject, j *erasure) error {
 	v.mu.Lock()
-	delete(v.byToken, s.token)
-	v.erased[s.token] = true
-	if j != nil {
-		v.pending = append(v.pending, j)
-	}
+	pending := v.pending
+	v.strike(s, j)
 	records := v.records()
+	v.byToken[s.token], v.pending = s, pending // until it has happened
+	delete(v.erased, s.token)
 	v.mu.Unlock()
 	err := v.rewrite(records)
+	if errors.Is(err, ErrNoSpace) {
+		v.remember(s)
+		return err
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.strike(s, j)
 	for _, d := range s.keys {
 		clear(d.key[:])
 		d.dead = true
@@ -459,6 +496,13 @@ func (v *vault) destroy(s *subject, j *erasure) error {
 		delete(v.byKey, d.id)
 	}
 	return err
+}
+
+// strike makes s one that was erased. The caller holds mu.
+func (v *vault) strike(s *subject, j *erasure) {
+	delete(v.byToken, s.token)
+	v.erased[s.token] = true
+	v.pending = append(slices.Clip(v.pending), j)
 }
 
 // forget stops the use of s for new entries.
