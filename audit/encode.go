@@ -320,6 +320,8 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 		return strconv.AppendInt(b, int64(v), 10), nil
 	case map[string]any:
 		return appendMap(b, v, depth+1)
+	case *box:
+		return append(b, v.text...), nil
 	case map[string]string:
 		return appendTexts(b, v, depth+1)
 	case []any:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -252,12 +253,12 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 // returns when the disk has answered.
 func (l *Ledger) Append(ctx context.Context, e Entry) (Receipt, error) {
 	one := [1]Entry{e}
-	entries, err := l.vault.admit(one[:])
+	fresh, err := l.vault.admitOne(one[:])
 	if err != nil {
 		return Receipt{}, fmt.Errorf("audit: append: %w", err)
 	}
 	w := takeWrite()
-	if err := l.append(ctx, w, entries); err != nil {
+	if err := l.append(ctx, w, one[:], fresh); err != nil {
 		return Receipt{}, err
 	}
 	r := w.receipts[0]
@@ -272,18 +273,26 @@ func (l *Ledger) AppendBatch(ctx context.Context, entries []Entry) ([]Receipt, e
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	entries, err := l.vault.admit(entries)
+	personal, err := l.vault.personal(entries)
+	fresh := false
+	if err == nil && personal {
+		entries, fresh, err = l.vault.seal(slices.Clone(entries))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("audit: append: %w", err)
 	}
-	return l.appendRaw(ctx, entries)
+	return l.appendList(ctx, entries, fresh)
 }
 
 // appendRaw is AppendBatch for entries that are as their lines shall be.
 func (l *Ledger) appendRaw(ctx context.Context, entries []Entry) ([]Receipt, error) {
+	return l.appendList(ctx, entries, false)
+}
+
+func (l *Ledger) appendList(ctx context.Context, entries []Entry, fresh bool) ([]Receipt, error) {
 	w := takeWrite()
 	w.receipts = make([]Receipt, 0, len(entries))
-	if err := l.append(ctx, w, entries); err != nil {
+	if err := l.append(ctx, w, entries, fresh); err != nil {
 		return nil, err
 	}
 	receipts := w.receipts
@@ -293,12 +302,14 @@ func (l *Ledger) appendRaw(ctx context.Context, entries []Entry) ([]Receipt, err
 }
 
 // append records entries as w, whose receipts it leaves to be read if it
-// returns nil; otherwise it has let go of w.
-func (l *Ledger) append(ctx context.Context, w *write, entries []Entry) error {
+// returns nil; otherwise it has let go of w. Fresh says that their ids were made
+// up when they were encrypted, so that nobody need look for them.
+func (l *Ledger) append(ctx context.Context, w *write, entries []Entry, fresh bool) error {
 	if err := w.encode(entries); err != nil {
 		w.release(2)
 		return err
 	}
+	w.named = w.named && !fresh
 	if err := l.submit(ctx, w); err != nil {
 		return fmt.Errorf("audit: append: %w", err)
 	}
@@ -349,14 +360,15 @@ func (l *Ledger) lead() {
 // the queue has no room: the entry is then not recorded.
 func (l *Ledger) AppendAsync(e Entry) error {
 	one := [1]Entry{e}
-	entries, err := l.vault.admit(one[:])
+	fresh, err := l.vault.admitOne(one[:])
 	if err != nil {
 		return fmt.Errorf("audit: append: %w", err)
 	}
 	w := takeWrite()
 	w.async = true
-	err = w.encode(entries)
+	err = w.encode(one[:])
 	if err == nil {
+		w.named = w.named && !fresh
 		if err = l.queue.tryPut(w); err != nil {
 			err = fmt.Errorf("audit: append: %w", err)
 		}

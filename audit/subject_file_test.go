@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -306,7 +307,13 @@ func removeFile(t *testing.T, m *memFS, name string) {
 // TestBoxIsBound moves boxes between entries, fields and ledgers: none opens.
 func TestBoxIsBound(t *testing.T) {
 	l := mustOpen(t, "/l/audit", tiny(freshFS(t)))
-	mustAppend(t, l, about(0, "p0"), about(1, "p0"))
+	only := func(n int, details, metadata map[string]any) Entry {
+		e := about(n, "p0")
+		e.Details, e.Metadata = details, metadata
+		return e
+	}
+	m := map[string]any{"text": "personal"}
+	mustAppend(t, l, only(0, m, nil), only(1, m, nil), only(2, nil, m), only(3, m, m), only(4, m, m))
 	var stored []Entry
 	for e, err := range l.Query(t.Context(), Query{Stored: true}) {
 		if err != nil {
@@ -315,13 +322,18 @@ func TestBoxIsBound(t *testing.T) {
 		stored = append(stored, e)
 	}
 	for name, change := range map[string]func(e *Entry){
-		"of another entry": func(e *Entry) { e.Details = stored[1].Details },
-		"of another field": func(e *Entry) { e.Details = e.Metadata },
-		"cut":              func(e *Entry) { e.Details = boxWith(e.Details, "c", "AAAA") },
-		"not base64":       func(e *Entry) { e.Details = boxWith(e.Details, "c", "!") },
-		"no key":           func(e *Entry) { e.Details = boxWith(e.Details, "k", "") },
-		"another version":  func(e *Entry) { e.Details = boxWith(e.Details, "enc", "2") },
-		"no box":           func(e *Entry) { e.Details = map[string]any{sealedKey: true} },
+		"of another entry":        func(e *Entry) { e.Details = stored[1].Details },
+		"of another field":        func(e *Entry) { *e = stored[2]; e.Details, e.Metadata = e.Metadata, nil },
+		"of both as one":          func(e *Entry) { *e = stored[3]; e.Details = boxWith(e.Details, "enc", json.Number("1")) },
+		"of one as both":          func(e *Entry) { e.Details = boxWith(e.Details, "enc", json.Number("2")) },
+		"of both in the metadata": func(e *Entry) { *e = stored[3]; e.Details, e.Metadata = nil, e.Details },
+		"of both, with metadata":  func(e *Entry) { *e = stored[3]; e.Metadata = m },
+		"of both, another's":      func(e *Entry) { *e = stored[3]; e.Details = stored[4].Details },
+		"cut":                     func(e *Entry) { e.Details = boxWith(e.Details, "c", "AAAA") },
+		"not base64":              func(e *Entry) { e.Details = boxWith(e.Details, "c", "!") },
+		"no key":                  func(e *Entry) { e.Details = boxWith(e.Details, "k", "") },
+		"another version":         func(e *Entry) { e.Details = boxWith(e.Details, "enc", "2") },
+		"no box":                  func(e *Entry) { e.Details = map[string]any{sealedKey: true} },
 	} {
 		e := stored[0]
 		change(&e)
@@ -333,6 +345,62 @@ func TestBoxIsBound(t *testing.T) {
 	e := stored[0]
 	if err := l.vault.reveal(&e); !isTamper(err) {
 		t.Errorf("of another ledger: reveal = %v, want a TamperError", err)
+	}
+}
+
+// TestBoxVersions reads boxes of both versions: before the second, details and
+// metadata had one each.
+func TestBoxVersions(t *testing.T) {
+	l := mustOpen(t, "/l/audit", tiny(freshFS(t)))
+	if err := l.vault.ensure([]string{"p0"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	d := l.vault.find("p0").keys[0]
+	e := about(0, "p0")
+	e.ID, e.Details, e.Metadata = newID(), map[string]any{"to": "someone"}, map[string]any{"region": "eu"}
+	old := e
+	old.Subject = d.owner.token
+	for field, m := range map[string]*map[string]any{"details": &old.Details, "metadata": &old.Metadata} {
+		b, err := l.vault.encrypt(d, &sealing{id: e.ID, field: field, version: 1, details: *m}, &boxes{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		*m = map[string]any{sealedKey: b}
+	}
+	now, _, err := l.vault.seal([]Entry{e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines [][]byte
+	for _, stored := range []Entry{old, now[0]} {
+		line, err := EncodeLine(nil, stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, line)
+	}
+	for _, cover := range []Cover{Shown, Erased} {
+		if cover == Erased {
+			l.vault.learnErased([]string{d.owner.token})
+		}
+		for _, line := range lines {
+			got, err := DecodeLine(line)
+			if err == nil {
+				err = l.vault.reveal(&got)
+			}
+			if err != nil || got.Withheld.Details != cover || got.Withheld.Metadata != cover {
+				t.Errorf("withheld: %+v, %v; want %v", got.Withheld, err, cover)
+			}
+			if cover == Shown && (got.Details["to"] != "someone" || got.Metadata["region"] != "eu" || len(got.Details)+len(got.Metadata) != 2) {
+				t.Errorf("read back: %+v", got)
+			}
+			if cover == Erased && len(got.Details)+len(got.Metadata) != 0 {
+				t.Errorf("erased, and shown: %+v", got)
+			}
+		}
+	}
+	if len(lines[1]) >= len(lines[0])-100 {
+		t.Errorf("a line has %d bytes, with two boxes %d: want at least 100 less", len(lines[1]), len(lines[0]))
 	}
 }
 
@@ -441,6 +509,24 @@ func BenchmarkSubject(b *testing.B) {
 			}
 		})
 	}
+	for name, who := range map[string]string{"write/none": "", "write/subject": "maria"} { // from the caller's entry to the line
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			e.Subject = who
+			for b.Loop() {
+				one := [1]Entry{e}
+				if _, err := l.vault.admitOne(one[:]); err != nil {
+					b.Fatal(err)
+				}
+				w := takeWrite()
+				if err := w.encode(one[:]); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(len(w.buf)), "B/line")
+				w.release(2)
+			}
+		})
+	}
 	b.Run("encode/none", func(b *testing.B) {
 		b.ReportAllocs()
 		e.Subject = ""
@@ -455,7 +541,7 @@ func BenchmarkSubject(b *testing.B) {
 	b.Run("read", func(b *testing.B) {
 		b.ReportAllocs()
 		e.Subject = "maria"
-		sealed, err := l.vault.seal([]Entry{e})
+		sealed, _, err := l.vault.seal([]Entry{e})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -474,4 +560,51 @@ func BenchmarkSubject(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkSubjectSpace seals entries as agents write them, and reports what one
+// takes as a line and in the files of a sealed segment: without a subject, with
+// one and the technical details in clear, and with all of details encrypted.
+func BenchmarkSubjectSpace(b *testing.B) {
+	const n = 20000
+	for _, form := range []string{"none", "clear", "all"} {
+		b.Run(form, func(b *testing.B) {
+			for b.Loop() {
+				cfg := Config{fsys: freshFS(b), sectionBytes: 4 << 20, segmentBytes: 1 << 30, publishEvery: time.Hour}
+				if form == "clear" {
+					cfg.ClearDetails = TechnicalDetails()
+				}
+				l := mustOpen(b, "/l/audit", cfg)
+				rnd := rand.New(rand.NewPCG(1, 1))
+				for at := 0; at < n; at += 1000 {
+					batch := make([]Entry, 1000)
+					for i := range batch {
+						batch[i] = Entry{
+							Time: testTime.Add(time.Duration(at+i) * time.Second), AgentID: fmt.Sprint("agent-", rnd.IntN(20)), Action: "tool.execute", Result: Success,
+							SessionID: fmt.Sprint("s-", (at+i)/12), RunID: fmt.Sprint("r-", (at+i)/4), TraceID: fmt.Sprintf("%016x%016x", rnd.Uint64(), rnd.Uint64()),
+							Details: map[string]any{
+								"tool": "search", "model": "model-large", "input_tokens": rnd.IntN(4000), "output_tokens": rnd.IntN(900), "duration_ms": rnd.IntN(2000),
+								"query": fmt.Sprintf("orders of customer %d in region %d, newest first", rnd.IntN(100000), rnd.IntN(9)),
+							},
+							Metadata: map[string]any{"region": "eu", "tenant": fmt.Sprint("t-", rnd.IntN(30))},
+						}
+						if form != "none" {
+							batch[i].UserID, batch[i].Subject = fmt.Sprint("u-", rnd.IntN(500)), fmt.Sprint("u-", rnd.IntN(500))
+						}
+					}
+					if _, err := l.AppendBatch(b.Context(), batch); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := l.Seal(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				seg := l.Segments()[0]
+				b.ReportMetric(float64(seg.Bytes)/n, "line-B/entry")
+				b.ReportMetric(float64(seg.Stored)/n, "stored-B/entry")
+				b.ReportMetric(float64(seg.Bytes)/float64(seg.Stored), "ratio")
+				mustClose(b, l)
+			}
+		})
+	}
 }

@@ -1,19 +1,25 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // sealedKey is the key in details and metadata that holds a box: what was
-// encrypted, as {"c":…,"enc":1,"k":…}.
+// encrypted, as {"c":…,"enc":1,"k":…}; enc is 2 if
+// metadata is in it as well.
 const sealedKey = "sealed"
 
 // minBoxBytes is nonce and tag: a box of nothing.
@@ -24,18 +30,34 @@ var sealPool = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b
 // admit prepares the entries of a caller for their lines. It returns the same
 // slice if there is nothing to do, which takes a few nanoseconds an entry.
 func (v *vault) admit(entries []Entry) ([]Entry, error) {
-	personal := false
+	if personal, err := v.personal(entries); err != nil || !personal {
+		return entries, err
+	}
+	entries, _, err := v.seal(slices.Clone(entries))
+	return entries, err
+}
+
+// admitOne is admit for one entry that is the ledger's to change. Fresh says
+// that its id was made up here.
+func (v *vault) admitOne(one []Entry) (fresh bool, err error) {
+	if personal, err := v.personal(one); err != nil || !personal {
+		return false, err
+	}
+	_, fresh, err = v.seal(one)
+	return fresh, err
+}
+
+// personal reports whether there is something to encrypt in entries, and refuses
+// those that a caller cannot append.
+func (v *vault) personal(entries []Entry) (personal bool, err error) {
 	for i := range entries {
 		e := &entries[i]
 		if err := e.checkForeign(); err != nil {
-			return nil, err
+			return false, err
 		}
 		personal = personal || e.Subject != "" || v.users && e.UserID != ""
 	}
-	if !personal {
-		return entries, nil
-	}
-	return v.seal(slices.Clone(entries))
+	return personal, nil
 }
 
 // checkForeign refuses what only the ledger itself may write.
@@ -54,13 +76,17 @@ func (e *Entry) checkForeign() error {
 }
 
 // seal encrypts the personal fields of entries, in place. New subjects are
-// durable in the key store before it returns.
-func (v *vault) seal(entries []Entry) ([]Entry, error) {
+// durable in the key store before it returns. Fresh says that all ids were made
+// up here, so that none can be in the ledger.
+func (v *vault) seal(entries []Entry) (out []Entry, fresh bool, err error) {
 	now := time.Now()
+	fresh = true
 	for i := range entries {
 		e := &entries[i]
-		if e.ID == "" {
-			e.ID = newID()
+		if e.ID != "" {
+			fresh = false
+		} else {
+			e.ID = freshID(now)
 		}
 		if e.Time.IsZero() {
 			e.Time = now
@@ -69,21 +95,32 @@ func (v *vault) seal(entries []Entry) ([]Entry, error) {
 			e.Subject = e.UserID
 		}
 		if err := e.check(); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	if err := v.ensureAll(entries, now); err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	made := boxes{list: make([]box, 0, len(entries))}
 	for i := range entries {
 		if entries[i].Subject == "" {
 			continue
 		}
-		if err := v.sealEntry(&entries[i], now); err != nil {
-			return nil, err
+		if err := v.sealEntry(&entries[i], now, &made); err != nil {
+			return nil, false, err
 		}
 	}
-	return entries, nil
+	return entries, fresh, nil
+}
+
+// freshID is a ULID of that time, of the runtime's random numbers: it need not
+// be secret.
+func freshID(now time.Time) string {
+	var id ulid.ULID
+	_ = id.SetTime(ulid.Timestamp(now)) // fails in the year 10889
+	binary.BigEndian.PutUint16(id[6:], uint16(rand.Uint32()))
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
+	return id.String()
 }
 
 // ensureAll makes the keys that entries lack.
@@ -113,14 +150,14 @@ func (v *vault) ensureAll(entries []Entry, now time.Time) error {
 
 // sealEntry encrypts one entry. If its subject is erased at this moment, it
 // becomes a new one.
-func (v *vault) sealEntry(e *Entry, now time.Time) error {
+func (v *vault) sealEntry(e *Entry, now time.Time, made *boxes) error {
 	for {
 		d, user := v.current(e.Subject, now), (*dataKey)(nil)
 		if e.UserID != "" {
 			user = v.current(e.UserID, now)
 		}
 		if d != nil && (user != nil || e.UserID == "") {
-			err := v.sealUnder(d, user, e)
+			err := v.sealUnder(d, user, e, made)
 			if !errors.Is(err, errDestroyed) {
 				return err
 			}
@@ -131,14 +168,41 @@ func (v *vault) sealEntry(e *Entry, now time.Time) error {
 	}
 }
 
-func (v *vault) sealUnder(d, user *dataKey, e *Entry) error {
-	details, err := v.box(d, e.ID, "details", e.Details, v.clear)
-	if err != nil {
-		return err
+func (v *vault) sealUnder(d, user *dataKey, e *Entry, made *boxes) error {
+	personal, clear := len(e.Details), 0
+	if len(v.clear) > 0 {
+		for k := range e.Details {
+			if v.clear[k] {
+				clear++
+			}
+		}
+		personal -= clear
 	}
-	metadata, err := v.box(d, e.ID, "metadata", e.Metadata, nil)
-	if err != nil {
-		return err
+	details, metadata := e.Details, e.Metadata
+	if personal > 0 {
+		details = make(map[string]any, 1+clear)
+		if clear > 0 {
+			for k, value := range e.Details {
+				if v.clear[k] {
+					details[k] = value
+				}
+			}
+		}
+		sealed := sealing{id: e.ID, field: "details", version: 1, details: e.Details, clear: v.clear}
+		if len(e.Metadata) > 0 { // together: one nonce, one tag, one name of the key
+			sealed.field, sealed.version, sealed.metadata, metadata = "entry", 2, e.Metadata, nil
+		}
+		b, err := v.encrypt(d, &sealed, made)
+		if err != nil {
+			return err
+		}
+		details[sealedKey] = b
+	} else if len(e.Metadata) > 0 {
+		b, err := v.encrypt(d, &sealing{id: e.ID, field: "metadata", version: 1, details: e.Metadata}, made)
+		if err != nil {
+			return err
+		}
+		metadata = map[string]any{sealedKey: b}
 	}
 	e.Details, e.Metadata, e.Subject = details, metadata, d.owner.token
 	if user != nil {
@@ -147,57 +211,80 @@ func (v *vault) sealUnder(d, user *dataKey, e *Entry) error {
 	return nil
 }
 
-// box encrypts m but for the keys in clear.
-func (v *vault) box(d *dataKey, id, field string, m map[string]any, keep map[string]bool) (map[string]any, error) {
-	if len(m) == 0 {
-		return nil, nil
+// box is what was encrypted of an entry, as its line has it.
+type box struct{ text []byte }
+
+// MarshalJSON implements json.Marshaler.
+func (b *box) MarshalJSON() ([]byte, error) { return b.text, nil }
+
+// boxes are those of a batch, in few pieces of memory.
+type boxes struct{ list []box }
+
+func (bs *boxes) add(text []byte) *box {
+	if len(bs.list) == cap(bs.list) { // those that were handed out stay where they are
+		bs.list = make([]box, 0, max(1, 2*cap(bs.list)))
 	}
-	out := make(map[string]any, 1+min(len(m), len(keep)))
-	if len(keep) > 0 {
-		rest := make(map[string]any, len(m))
-		for k, value := range m {
-			if keep[k] {
-				out[k] = value
-			} else {
-				rest[k] = value
-			}
-		}
-		if m = rest; len(m) == 0 {
-			return out, nil
-		}
-	}
-	c, err := v.encrypt(d, id, field, m)
-	if err != nil {
-		return nil, err
-	}
-	out[sealedKey] = map[string]any{"enc": 1, "k": d.id, "c": c}
-	return out, nil
+	bs.list = append(bs.list, box{text})
+	return &bs.list[len(bs.list)-1]
 }
 
-// encrypt gives base64 of nonce, ciphertext and tag of m's canonical JSON.
-func (v *vault) encrypt(d *dataKey, id, field string, m map[string]any) (string, error) {
+// sealing is what is to be encrypted: the canonical JSON of details but for the
+// keys in clear, and in version 2 a newline and that of metadata.
+type sealing struct {
+	id, field         string
+	version           byte
+	details, metadata map[string]any
+	clear             map[string]bool
+}
+
+func (s *sealing) append(b []byte) ([]byte, error) {
+	members := memberPool.Get().(*[]member)
+	for k, value := range s.details {
+		if !s.clear[k] {
+			*members = append(*members, member{key: k, any: value})
+		}
+	}
+	b, err := appendMembers(b, *members, 1, func(b []byte, m *member) ([]byte, error) { return appendValue(b, m.any, 1) })
+	releaseMembers(members)
+	if err != nil {
+		if s.field == "metadata" {
+			return b, inField("metadata", err)
+		}
+		return b, inField("details", err)
+	}
+	if s.version == 2 {
+		if b, err = appendMap(append(b, '\n'), s.metadata, 1); err != nil {
+			return b, inField("metadata", err)
+		}
+	}
+	return b, nil
+}
+
+// encrypt makes the box of s: base64 of nonce, ciphertext and tag, and the
+// key's name. Its work is done in one buffer, and only the result is new memory.
+func (v *vault) encrypt(d *dataKey, s *sealing, made *boxes) (*box, error) {
 	aead, err := d.cipher(v)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	n := d.used.Add(1)
 	buf := sealPool.Get().(*[]byte)
 	defer sealPool.Put(buf)
-	b := append((*buf)[:0], d.prefix[:]...)
+	b := v.appendAAD((*buf)[:0], s.id, s.field)
+	at := len(b)
+	b = append(b, d.prefix[:]...)
 	b = append(b, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-	if b, err = appendMap(b, m, 1); err != nil {
-		return "", inField(field, err)
+	if b, err = s.append(b); err != nil {
+		return nil, err
 	}
-	end := len(b)
-	b = v.appendAAD(b, id, field)
-	// The result overlaps its input exactly, as Seal allows; what is
-	// authenticated must not be in its way.
-	aad := b[end:]
-	var small [160]byte
-	aad = append(small[:0], aad...)
-	b = aead.Seal(b[:12], b[:12], b[12:end], aad)
+	// The result overlaps its input exactly, as Seal allows.
+	b = aead.Seal(b[:at+12], b[at:at+12], b[at+12:], b[:at])
 	*buf = b
-	return base64.StdEncoding.EncodeToString(b), nil
+	text := make([]byte, 0, len(`{"c":"","enc":1,"k":""}`)+base64.StdEncoding.EncodedLen(len(b)-at)+len(d.id))
+	text = base64.StdEncoding.AppendEncode(append(text, `{"c":"`...), b[at:])
+	text = append(append(text, `","enc":`...), '0'+s.version)
+	text = append(append(append(text, `,"k":"`...), d.id...), `"}`...)
+	return made.add(text), nil
 }
 
 // appendAAD is what a box is bound to: it opens nowhere else.
@@ -224,12 +311,10 @@ func (v *vault) reveal(e *Entry) error {
 	if cover == Shown {
 		e.Subject = name
 	}
-	var err error
-	if e.Details, e.Withheld.Details, err = v.unbox(e, token, "details", e.Details, cover); err != nil {
+	if err := v.unbox(e, token, "details", &e.Details, &e.Withheld.Details, cover); err != nil {
 		return err
 	}
-	e.Metadata, e.Withheld.Metadata, err = v.unbox(e, token, "metadata", e.Metadata, cover)
-	return err
+	return v.unbox(e, token, "metadata", &e.Metadata, &e.Withheld.Metadata, cover)
 }
 
 // who is the name that token stands for, or why there is none.
@@ -246,47 +331,72 @@ func (v *vault) who(token string) (string, Cover) {
 	}
 }
 
-func (v *vault) unbox(e *Entry, token, field string, m map[string]any, cover Cover) (map[string]any, Cover, error) {
-	boxed, ok := m[sealedKey]
+// unbox puts in the place of a box what is in it, or says why it cannot.
+func (v *vault) unbox(e *Entry, token, field string, m *map[string]any, withheld *Cover, cover Cover) error {
+	boxed, ok := (*m)[sealedKey]
 	if !ok {
-		return m, Shown, nil
+		return nil
 	}
-	out := maps.Clone(m)
+	out := maps.Clone(*m)
 	delete(out, sealedKey)
-	if cover != Shown {
-		return out, cover, nil
+	b, err := parseBox(boxed)
+	var inner, metadata map[string]any
+	if err == nil && b.version == 2 && field == "metadata" {
+		err = errors.New("not a box of this format")
 	}
-	inner, err := v.decrypt(e.ID, token, field, boxed)
-	if err != nil {
-		if _, cover := v.who(token); cover != Shown {
-			return out, cover, nil // erased meanwhile
+	if err == nil && cover == Shown {
+		if inner, metadata, err = v.decrypt(e.ID, token, field, b); err != nil {
+			_, cover = v.who(token) // it may have been erased meanwhile
 		}
-		return nil, Shown, v.tampered(e.Index, field+": "+err.Error())
+	}
+	if err != nil && cover == Shown {
+		return v.tampered(e.Index, field+": "+err.Error())
 	}
 	maps.Copy(out, inner)
-	return out, Shown, nil
+	*m, *withheld = out, cover
+	if b.version == 2 && field == "details" {
+		if e.Metadata != nil {
+			return v.tampered(e.Index, "metadata: there is some in the box of details, too")
+		}
+		if cover != Shown {
+			metadata = map[string]any{}
+		}
+		e.Metadata, e.Withheld.Metadata = metadata, cover
+	}
+	return nil
 }
 
-func (v *vault) decrypt(id, token, field string, boxed any) (map[string]any, error) {
-	key, sealed, err := parseBox(boxed)
-	if err != nil {
-		return nil, err
-	}
+// decrypt opens a box. In one of version 2 there is metadata, too.
+func (v *vault) decrypt(id, token, field string, b sealedBox) (m, metadata map[string]any, err error) {
 	v.mu.RLock()
-	d := v.byKey[key]
+	d := v.byKey[b.key]
 	v.mu.RUnlock()
 	if d == nil || d.owner.token != token {
-		return nil, fmt.Errorf("key %s of subject %s is missing", key, token)
+		return nil, nil, fmt.Errorf("key %s of subject %s is missing", b.key, token)
 	}
 	aead, err := d.cipher(v)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	plain, err := aead.Open(sealed[12:12], sealed[:12], sealed[12:], v.appendAAD(nil, id, field))
+	if b.version == 2 {
+		field = "entry"
+	}
+	plain, err := aead.Open(b.sealed[12:12], b.sealed[:12], b.sealed[12:], v.appendAAD(nil, id, field))
 	if err != nil {
-		return nil, errors.New("does not open under its subject's key: key store or entry was changed")
+		return nil, nil, errors.New("does not open under its subject's key: key store or entry was changed")
 	}
-	value, err := parseJSON(plain)
+	plain, rest, two := bytes.Cut(plain, []byte("\n"))
+	if two != (b.version == 2) {
+		return nil, nil, errors.New("not the content of a box of its version")
+	}
+	if m, err = parseObject(plain); err == nil && two {
+		metadata, err = parseObject(rest)
+	}
+	return m, metadata, err
+}
+
+func parseObject(b []byte) (map[string]any, error) {
+	value, err := parseJSON(b)
 	if err != nil {
 		return nil, err
 	}
@@ -297,18 +407,25 @@ func (v *vault) decrypt(id, token, field string, boxed any) (map[string]any, err
 	return m, nil
 }
 
-// parseBox takes a box apart: which key, and nonce, ciphertext and tag.
-func parseBox(boxed any) (key string, sealed []byte, err error) {
+// sealedBox is a box taken apart: nonce, ciphertext and tag, and which key.
+type sealedBox struct {
+	version int
+	key     string
+	sealed  []byte
+}
+
+func parseBox(boxed any) (b sealedBox, err error) {
 	m, _ := boxed.(map[string]any)
 	c, _ := m["c"].(string)
-	key, _ = m["k"].(string)
+	b.key, _ = m["k"].(string)
 	version, _ := m["enc"].(json.Number)
-	if len(m) != 3 || version != "1" || key == "" {
-		return "", nil, errors.New("not a box of this format")
+	if len(m) != 3 || version != "1" && version != "2" || b.key == "" {
+		return b, errors.New("not a box of this format")
 	}
-	sealed, err = base64.StdEncoding.Strict().DecodeString(c)
-	if err != nil || len(sealed) < minBoxBytes {
-		return "", nil, errors.New("box is cut short, or not base64")
+	b.version = int(version[0] - '0')
+	b.sealed, err = base64.StdEncoding.Strict().DecodeString(c)
+	if err != nil || len(b.sealed) < minBoxBytes {
+		return b, errors.New("box is cut short, or not base64")
 	}
-	return key, sealed, nil
+	return b, nil
 }

@@ -745,14 +745,21 @@ func TestSubjectVector(t *testing.T) {
 	d := newDataKey(s, key, time.Now())
 	d.prefix = [8]byte{0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7}
 	v.add(d)
-	sealed, err := v.seal([]Entry{{
+	first := Entry{
 		ID: "01HZY3V9T5XKQ2M4N6P8R0S1T2", Time: testTime, AgentID: "planner", Action: "tool.execute", Result: Success,
 		UserID: "u-17", Subject: "u-17", Details: map[string]any{"tool": "mail", "to": "someone@example.org"},
-	}})
+	}
+	second := first
+	second.ID, second.Metadata = "01HZY3V9T5XKQ2M4N6P8R0S1T3", map[string]any{"region": "eu"}
+	sealed, fresh, err := v.seal([]Entry{first, second})
+	if err != nil || fresh {
+		t.Fatal(fresh, err)
+	}
+	line, err := EncodeLine(nil, sealed[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	line, err := EncodeLine(nil, sealed[0])
+	both, err := EncodeLine(nil, sealed[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -760,12 +767,19 @@ func TestSubjectVector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{string(line), d.id} {
+	for _, want := range []string{string(line), string(both), d.id} {
 		if !bytes.Contains(doc, []byte(want)) {
 			t.Errorf("docs/ledger-format.md lacks %s", want)
 		}
 	}
-	e, err := DecodeLine(line)
+	e, err := DecodeLine(both)
+	if err == nil {
+		err = v.reveal(&e)
+	}
+	if err != nil || e.Details["to"] != "someone@example.org" || e.Details["tool"] != "mail" || e.Metadata["region"] != "eu" {
+		t.Errorf("read back: %+v, %v", e, err)
+	}
+	e, err = DecodeLine(line)
 	if err == nil {
 		err = v.reveal(&e)
 	}
