@@ -53,6 +53,8 @@ func TestLedger(t *testing.T, fresh func(t *testing.T) (open func() (audit.Backe
 		{"subjects", (*ledgerSuite).testSubjects},
 		{"erasure", (*ledgerSuite).testErasure},
 		{"holds", (*ledgerSuite).testHolds},
+		{"key rotation", (*ledgerSuite).testRotation},
+		{"stats", (*ledgerSuite).testStats},
 		{"closing", (*ledgerSuite).testClosing},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

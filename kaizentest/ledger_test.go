@@ -14,3 +14,14 @@ func TestFileLedger(t *testing.T) {
 		return func() (audit.Backend, error) { return audit.Open(dir, audit.Config{Origin: "example.org/suite"}) }
 	})
 }
+
+func TestFileLedgerOutward(t *testing.T) {
+	kaizentest.TestOutward(t, func(t *testing.T) func(audit.OutwardConfig) (audit.Backend, error) {
+		dir := filepath.Join(t.TempDir(), "audit")
+		return func(o audit.OutwardConfig) (audit.Backend, error) {
+			return audit.Open(dir, audit.Config{
+				Witness: o.Witness, WitnessEvery: o.WitnessEvery, Anchors: o.Anchors, AnchorEvery: o.AnchorEvery, KeyOverlap: o.KeyOverlap,
+			})
+		}
+	})
+}

@@ -51,7 +51,8 @@ var (
 	// ErrFork means that a checkpoint is not of the history that was recorded
 	// before, or goes back behind it.
 	ErrFork = errors.New("another history of the shard was recorded before")
-	// ErrKey means that the origin was recorded under another key.
+	// ErrKey means that the origin was recorded under another key, which has not
+	// signed this checkpoint too.
 	ErrKey = errors.New("the shard was recorded under another key")
 	// ErrSignature means that the checkpoint is not signed with the key given.
 	ErrSignature = errors.New("checkpoint is not signed with the shard's key")
@@ -174,9 +175,9 @@ func (r *Recorder) check(s Submission) (head audit.Checkpoint, isNew bool, err e
 	origin := originOf(s.Key)
 	last, known := r.last[origin]
 	switch {
-	case known && last.key != s.Key:
+	case known && last.key != s.Key && !signed(s.Note, last.key):
 		return head, false, fmt.Errorf("shard: %s: %w", origin, ErrKey)
-	case known && head.Size == last.head.Size:
+	case known && head.Size == last.head.Size && last.key == s.Key:
 		if head.Root != last.head.Root {
 			return head, false, fmt.Errorf("shard: %s: %w: two roots of %d entries", origin, ErrFork, head.Size)
 		}
@@ -190,6 +191,13 @@ func (r *Recorder) check(s Submission) (head audit.Checkpoint, isNew bool, err e
 		return head, false, fmt.Errorf("shard: %s: %w: %w", origin, ErrFork, err)
 	}
 	return head, true, nil
+}
+
+// signed reports whether the key on record has signed the checkpoint too: so a
+// shard goes over to a new key, see [audit.Ledger.RotateKey].
+func signed(note, key string) bool {
+	_, err := audit.ParseCheckpoint([]byte(note), key)
+	return err == nil
 }
 
 // checkConsistency verifies that the entries under old are the first under new.

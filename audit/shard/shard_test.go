@@ -362,3 +362,56 @@ func FuzzSubmission(f *testing.F) {
 		}
 	})
 }
+
+// A shard changes its key: what both keys have signed takes the record over to
+// the new one, and what the new key alone has signed does not.
+func TestRotateShard(t *testing.T) {
+	s, super, shards := set(t)
+	receipts, err := s.AppendBatch(t.Context(), entries(30))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Record(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	old, vkey, err := shards[0].RotateKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder, err := shard.NewRecorder(t.Context(), super)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := shards[0].Checkpoint()
+	last, key, _ := recorder.Last(shards[0].Origin())
+	if key != old {
+		t.Fatalf("on record is the key %s, want %s", key, old)
+	}
+	proof, err := shards[0].Consistency(last.Size, head.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone := head.Note[:strings.LastIndex(strings.TrimSuffix(head.Note, "\n"), "\n")+1]
+	if _, err := recorder.Record(t.Context(), shard.Submission{Key: vkey, Note: alone, From: last.Size, Consistency: proof}); !errors.Is(err, shard.ErrKey) {
+		t.Errorf("Record of what the new key alone has signed = %v, want ErrKey", err)
+	}
+	if _, err := s.AppendBatch(t.Context(), entries(30)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Record(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if recorder, err = shard.NewRecorder(t.Context(), super); err != nil {
+		t.Fatal(err)
+	}
+	if _, key, _ := recorder.Last(shards[0].Origin()); key != vkey {
+		t.Errorf("on record is the key %s, want %s", key, vkey)
+	}
+	for _, r := range receipts {
+		if _, err := s.Prove(t.Context(), r.Shard, r.Index); err != nil {
+			t.Errorf("Prove(%d, %d) = %v", r.Shard, r.Index, err)
+		}
+	}
+}

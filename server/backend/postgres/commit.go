@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,7 +24,8 @@ type writer struct {
 	l      *Ledger
 	config *pgconn.Config
 	conn   *pgwire.Conn // nil when it must be made anew
-	until  time.Time    // end of the partition that is being filled
+	base   int64        // of the partition that is being filled
+	until  time.Time    // its end
 	buf    []byte       // of the last COPY
 }
 
@@ -34,24 +36,28 @@ type attempt struct {
 	floor int64
 }
 
-// commit makes a group durable. It is called by the queue's goroutine alone. A
+// Commit makes a group durable. It is called by the queue's goroutine alone. A
 // transaction whose outcome is not known is repeated, after looking whether its
 // entries are there.
-func (l *Ledger) commit(g *group.Group) error {
+func (l *Ledger) Commit(g *group.Group) error {
 	entries := 0
 	for _, c := range g.Calls {
 		entries += len(c.Records)
 	}
 	if entries == 0 {
-		g.Checkpoint = l.Checkpoint()
+		g.Checkpoint = l.Head()
 		return nil
 	}
 	at := attempt{floor: -1}
 	deadline := time.Now().Add(l.cfg.RetryFor)
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		sent := at.floor >= 0 // by an attempt before this one, perhaps in vain
 		err := l.writer.try(l.ctx, g, &at)
 		if err == nil {
 			return l.advance(g.Checkpoint)
+		}
+		if errors.Is(err, group.ErrKey) && !sent {
+			return g.Refuse(err)
 		}
 		if !temporary(err) || time.Now().After(deadline) {
 			return err
@@ -70,6 +76,9 @@ func (l *Ledger) commit(g *group.Group) error {
 // temporary reports whether it makes sense to try again: the connection broke,
 // the server is going down or starting up, or a lock was not to be had.
 func temporary(err error) bool {
+	if errors.Is(err, group.ErrKey) {
+		return false
+	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		_, damaged := errors.AsType[*audit.TamperError](err)
@@ -117,7 +126,7 @@ func (w *writer) try(ctx context.Context, g *group.Group, at *attempt) (err erro
 	if err := w.copy(ctx, head.at, fresh); err != nil {
 		return fmt.Errorf("copy %d entries: %w", len(fresh), err)
 	}
-	if g.Checkpoint, err = w.finish(ctx, head, fresh); err != nil {
+	if g.Checkpoint, err = w.finish(ctx, g, head, fresh); err != nil {
 		return fmt.Errorf("commit %d entries: %w", len(fresh), err)
 	}
 	return nil
@@ -136,26 +145,31 @@ type position struct {
 func (w *writer) lock(ctx context.Context) (*position, error) {
 	var size int64
 	var edge []byte
-	var text string
+	var text, vkey string
 	var p position
 	b := &pgwire.Batch{}
 	b.Queue("BEGIN")
 	b.Queue(w.l.sql.lockHead)
 	results, err := w.conn.Send(ctx, b)
 	if err == nil {
-		err = results[1].Scan(&size, &edge, &text, &p.at, &p.published)
+		err = results[1].Scan(&size, &edge, &vkey, &text, &p.at, &p.published)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if vkey != w.l.keys.VerifierKey() { // another process has changed it
+		if _, _, err := w.l.follow(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if p.tree, err = group.ParseTree(size, edge); err != nil {
 		return nil, &audit.TamperError{Path: "head", Index: -1, Reason: err.Error()}
 	}
 	// Nothing is signed on top of what was not: the stored edge must be that of
 	// the stored checkpoint, and this process must not have seen another one.
-	p.checkpoint = w.l.Checkpoint()
+	p.checkpoint = w.l.Head()
 	if p.checkpoint.Note != text {
-		if p.checkpoint, err = group.OpenCheckpoint(text, w.l.VerifierKey()); err != nil {
+		if p.checkpoint, err = group.OpenCheckpoint(text, vkey); err != nil {
 			return nil, &audit.TamperError{Path: "head", Index: -1, Reason: "the checkpoint is not as it was signed: " + err.Error()}
 		}
 	}
@@ -165,7 +179,7 @@ func (w *writer) lock(ctx context.Context) (*position, error) {
 			Want: fmt.Sprintf("%d entries, root %x", p.checkpoint.Size, p.checkpoint.Root), Got: fmt.Sprintf("%d, %x", size, root),
 		}
 	}
-	if seen := w.l.Checkpoint(); size < seen.Size {
+	if seen := w.l.Head(); size < seen.Size {
 		return nil, &audit.TamperError{
 			Path: "head", Index: size, Reason: "ledger is older than a checkpoint of it that is known",
 			Want: fmt.Sprintf("%d entries", seen.Size), Got: fmt.Sprint(size),
@@ -208,7 +222,7 @@ func (w *writer) ensurePartition(ctx context.Context, head *position) error {
 	if head.at.Before(w.until) {
 		return nil
 	}
-	err := w.conn.QueryRow(ctx, w.l.sql.partition, head.at).Scan(&w.until)
+	err := w.conn.QueryRow(ctx, w.l.sql.partition, head.at).Scan(&w.base, &w.until)
 	if err == nil || !errors.Is(err, pgwire.ErrNoRows) {
 		return err
 	}
@@ -225,21 +239,21 @@ func (w *writer) ensurePartition(ctx context.Context, head *position) error {
 	if _, err := w.conn.Exec(ctx, w.l.sql.addPartition, name, head.tree.Size, from, until); err != nil {
 		return err
 	}
-	w.until = until
+	w.base, w.until = head.tree.Size, until
 	return nil
 }
 
 // finish signs the new head, moves the row and commits, in one round trip. An
 // error leaves open whether it was committed.
-func (w *writer) finish(ctx context.Context, head *position, fresh []*group.Record) (audit.Checkpoint, error) {
+func (w *writer) finish(ctx context.Context, g *group.Group, head *position, fresh []*group.Record) (audit.Checkpoint, error) {
 	tree := head.tree.Clone()
 	var nodes []group.Node
 	for _, r := range fresh {
 		nodes = tree.Append(r.Leaf, nodes)
 	}
-	c, err := w.l.signer.Sign(tree.Size, tree.Root())
+	c, err := w.l.keys.Sign(g, &tree)
 	if err != nil {
-		return c, err
+		return c.Checkpoint, err
 	}
 	b := &pgwire.Batch{}
 	if len(nodes) > 0 {
@@ -254,10 +268,32 @@ func (w *writer) finish(ctx context.Context, head *position, fresh []*group.Reco
 		published = head.at
 		b.Queue(w.l.sql.publish, c.Size, c.Note, head.at)
 	}
-	b.Queue(w.l.sql.moveHead, tree.Size, tree.Marshal(), c.Note, head.at, published)
+	bytes, oldest, newest := totals(fresh)
+	b.Queue(w.l.sql.total, w.base, bytes, oldest, newest)
+	if k := c.Change; k != nil {
+		b.Queue(w.l.sql.addKey, k.From, k.Previous, k.Key, string(k.Encode()))
+		b.Queue(w.l.sql.changeKey, tree.Size, tree.Marshal(), c.Note, head.at, published, k.Key)
+	} else {
+		b.Queue(w.l.sql.moveHead, tree.Size, tree.Marshal(), c.Note, head.at, published)
+	}
 	b.Queue("COMMIT")
-	_, err = w.conn.Send(ctx, b)
-	return c, err
+	if _, err = w.conn.Send(ctx, b); err != nil {
+		return c.Checkpoint, err
+	}
+	if err := w.l.keys.Committed(c); err != nil { // the change has happened
+		w.l.cfg.Logger.Error("postgres: the new signing key is not in its place; it is beside it", "file", w.l.cfg.KeyFile, "error", err)
+	}
+	return c.Checkpoint, nil
+}
+
+// totals is what the records add to their partition.
+func totals(records []*group.Record) (bytes, oldest, newest int64) {
+	oldest, newest = math.MaxInt64, math.MinInt64
+	for _, r := range records {
+		at := r.Entry.Time.UnixNano()
+		bytes, oldest, newest = bytes+int64(len(r.Line))+1, min(oldest, at), max(newest, at)
+	}
+	return bytes, oldest, newest
 }
 
 // discard drops the connection: whatever it held is rolled back, or was

@@ -79,7 +79,7 @@ func denied(err error) bool {
 
 // statements are the SQL texts with the schema filled in.
 type statements struct {
-	createHead, vkey, note, lockHead, moveHead, addPartition, partition, publish, nodes, known, copyEntries string
+	createHead, head, headKeys, lockHead, moveHead, changeKey, addKey, addPartition, partition, total, stats, publish, cosigned, nodes, known, copyEntries string
 }
 
 func statementsOf(schema string) statements {
@@ -87,15 +87,24 @@ func statementsOf(schema string) statements {
 	return statements{
 		createHead: in(`INSERT INTO {{schema}}.head (origin, vkey, size, edge, note, at, published)
 			VALUES ($1, $2, 0, '', $3, clock_timestamp(), 'epoch') ON CONFLICT DO NOTHING`),
-		vkey:         in(`SELECT vkey FROM {{schema}}.head`),
-		note:         in(`SELECT note FROM {{schema}}.head`),
-		lockHead:     in(`SELECT size, edge, note, greatest(at, clock_timestamp()), published FROM {{schema}}.head FOR UPDATE`),
+		head:         in(`SELECT vkey, note FROM {{schema}}.head`),
+		headKeys:     in(`SELECT vkey, note, coalesce((SELECT string_agg(change, '' ORDER BY from_size) FROM {{schema}}.keys), '') FROM {{schema}}.head`),
+		lockHead:     in(`SELECT size, edge, vkey, note, greatest(at, clock_timestamp()), published FROM {{schema}}.head FOR UPDATE`),
 		moveHead:     in(`UPDATE {{schema}}.head SET size = $1, edge = $2, note = $3, at = $4, published = $5`),
+		changeKey:    in(`UPDATE {{schema}}.head SET size = $1, edge = $2, note = $3, at = $4, published = $5, vkey = $6`),
+		addKey:       in(`INSERT INTO {{schema}}.keys (from_size, previous, vkey, change) VALUES ($1, $2, $3, $4)`),
 		addPartition: in(`SELECT {{schema}}.add_partition($1, $2, $3, $4)`),
-		partition:    in(`SELECT until_at FROM {{schema}}.partitions WHERE until_at > $1 ORDER BY until_at DESC LIMIT 1`),
-		publish:      in(`INSERT INTO {{schema}}.checkpoints (size, note, at) VALUES ($1, $2, $3)`),
-		nodes:        in(`INSERT INTO {{schema}}.nodes (level, n, hash) SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])`),
-		known:        in(`SELECT id, idx, leaf FROM {{schema}}.entries WHERE id = ANY($1::uuid[]) AND idx < $2`),
-		copyEntries:  in(`COPY {{schema}}.entries (idx, at, id, leaf, time, result, agent, action, usr, subject, session, run, trace, span, line) FROM STDIN BINARY`),
+		partition:    in(`SELECT base, until_at FROM {{schema}}.partitions WHERE until_at > $1 ORDER BY until_at DESC LIMIT 1`),
+		total: in(`INSERT INTO {{schema}}.totals AS t (base, bytes, oldest, newest) VALUES ($1, $2, $3, $4) ON CONFLICT (base) DO UPDATE
+			SET bytes = t.bytes + excluded.bytes, oldest = least(t.oldest, excluded.oldest), newest = greatest(t.newest, excluded.newest)`),
+		stats: in(`SELECT count(*), coalesce(sum(t.bytes), 0)::bigint, min(t.oldest), max(t.newest),
+			(SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint FROM pg_inherits WHERE inhparent = '{{schema}}.entries'::regclass),
+			(SELECT coalesce(sum(next - base), 0)::bigint FROM {{schema}}.dropped)
+			FROM {{schema}}.totals AS t JOIN {{schema}}.partitions AS p USING (base) WHERE p.name NOT IN (SELECT name FROM {{schema}}.dropped)`),
+		cosigned:    in(`INSERT INTO {{schema}}.cosigned (size, note) VALUES ($1, $2) ON CONFLICT DO NOTHING`),
+		publish:     in(`INSERT INTO {{schema}}.checkpoints (size, note, at) VALUES ($1, $2, $3)`),
+		nodes:       in(`INSERT INTO {{schema}}.nodes (level, n, hash) SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])`),
+		known:       in(`SELECT id, idx, leaf FROM {{schema}}.entries WHERE id = ANY($1::uuid[]) AND idx < $2`),
+		copyEntries: in(`COPY {{schema}}.entries (idx, at, id, leaf, time, result, agent, action, usr, subject, session, run, trace, span, line) FROM STDIN BINARY`),
 	}
 }

@@ -27,6 +27,8 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,6 +62,10 @@ type Config struct {
 	ClearDetails     []string
 	// NewKeyStore replaces a key store that is lost, see [audit.SubjectsConfig].
 	NewKeyStore bool
+	// Outward says who gets the ledger's checkpoints, and for how long they carry
+	// two signatures after a change of the key. Several processes with witnesses
+	// or anchors do no harm; one is enough.
+	Outward audit.OutwardConfig
 	// PartitionEvery is how much time one partition covers, and so what
 	// retention can remove at once. If zero, 7 days.
 	PartitionEvery time.Duration
@@ -107,15 +113,13 @@ func (c Config) withDefaults() (Config, error) {
 // Ledger is an open ledger. All methods may be called at once, and any number
 // of processes may have it open.
 type Ledger struct {
-	cfg    Config
-	sql    statements
-	signer *group.Signer
-	pool   *pgwire.Pool
-	queue  *group.Queue
-	// subjects encrypts, forgets and holds.
-	subjects *audit.Subjects
-	ctx      context.Context // ends when the ledger is closed
-	cancel   context.CancelFunc
+	*shared // what it has in common with other ledgers
+	cfg     Config
+	sql     statements
+	keys    *group.Keys
+	pool    *pgwire.Pool
+	ctx     context.Context // ends when the ledger is closed
+	cancel  context.CancelFunc
 
 	writer *writer // owned by the queue's goroutine
 
@@ -124,6 +128,8 @@ type Ledger struct {
 
 	closing sync.Once
 }
+
+type shared = group.Ledger
 
 var _ audit.Backend = (*Ledger)(nil)
 
@@ -158,8 +164,8 @@ func open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 	if err := migrate(ctx, pool, cfg.Schema); err != nil {
 		return nil, err
 	}
-	l := &Ledger{cfg: cfg, sql: statementsOf(cfg.Schema), pool: pool}
-	if l.signer, err = group.LoadSigner(cfg.KeyFile, cfg.Origin); err != nil {
+	l := &Ledger{shared: &shared{}, cfg: cfg, sql: statementsOf(cfg.Schema), pool: pool}
+	if l.keys, err = group.LoadKeys(cfg.KeyFile, cfg.Origin, cfg.Outward.KeyOverlap); err != nil {
 		return nil, err
 	}
 	if err := l.identify(ctx); err != nil {
@@ -170,9 +176,11 @@ func open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.writer = &writer{l: l, config: pc}
-	l.queue = group.New(l.commit)
-	if l.subjects, err = openSubjects(ctx, l); err != nil {
-		l.queue.Close()
+	err = l.Start(ctx, store{l}, l.keys, group.Config{
+		Name: "postgres", KeyFile: cfg.KeyFile, UsersAreSubjects: cfg.UsersAreSubjects, ClearDetails: cfg.ClearDetails,
+		NewKeyStore: cfg.NewKeyStore, Outward: cfg.Outward, Logger: cfg.Logger,
+	})
+	if err != nil {
 		l.cancel()
 		return nil, errors.Join(err, l.writer.close())
 	}
@@ -182,21 +190,50 @@ func open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 // identify makes the head of a new ledger, or checks that the key is that of
 // the one that is there.
 func (l *Ledger) identify(ctx context.Context) error {
-	head, err := l.signer.Sign(0, (&group.Tree{}).Root())
+	signer, err := l.keys.Signer()
 	if err != nil {
 		return err
 	}
-	if _, err := l.pool.Exec(ctx, l.sql.createHead, l.signer.Origin(), l.signer.VerifierKey(), head.Note); err != nil && !denied(err) {
+	head, err := signer.Sign(0, (&group.Tree{}).Root())
+	if err != nil {
 		return err
 	}
-	var vkey string
-	if err := l.pool.QueryRow(ctx, l.sql.vkey).Scan(&vkey); err != nil {
+	if _, err := l.pool.Exec(ctx, l.sql.createHead, signer.Origin(), signer.VerifierKey(), head.Note); err != nil && !denied(err) {
+		return err
+	}
+	vkey, text, err := l.follow(ctx)
+	if errors.Is(err, pgwire.ErrNoRows) {
 		return fmt.Errorf("the ledger has no head: %w", err)
 	}
-	if vkey != l.signer.VerifierKey() {
-		return fmt.Errorf("%w: key %s, want %s", group.ErrKey, l.signer.VerifierKey(), vkey)
+	if err != nil {
+		return err
 	}
-	return l.refresh(ctx)
+	return l.take(vkey, text)
+}
+
+// follow reads the head, and the changes of the key that lead to it.
+func (l *Ledger) follow(ctx context.Context) (vkey, text string, err error) {
+	var lines string
+	if err := l.pool.QueryRow(ctx, l.sql.headKeys).Scan(&vkey, &text, &lines); err != nil {
+		return "", "", err
+	}
+	changes, err := parseChanges(lines)
+	if err == nil && !slices.Contains(l.keys.VerifierKeys()[1:], vkey) { // otherwise this process knows of a later one
+		err = l.keys.Follow(changes, vkey)
+	}
+	return vkey, text, err
+}
+
+// parseChanges reads changes of the key, each of which both keys have signed.
+func parseChanges(lines string) (changes []audit.KeyChange, err error) {
+	for line := range strings.Lines(lines) {
+		c, err := audit.ParseKeyChange([]byte(line))
+		if err != nil {
+			return nil, &audit.TamperError{Path: "keys", Index: -1, Reason: fmt.Sprintf("change %d: %v", len(changes), err)}
+		}
+		changes = append(changes, c)
+	}
+	return changes, nil
 }
 
 // warn says what makes the database less durable than an answer promises.
@@ -213,16 +250,27 @@ func (l *Ledger) warn(ctx context.Context) error {
 	return nil
 }
 
-// refresh reads where the ledger ends.
-func (l *Ledger) refresh(ctx context.Context) error {
-	var text string
-	if err := l.pool.QueryRow(ctx, l.sql.note).Scan(&text); err != nil {
+// Refresh reads where the ledger ends.
+func (l *Ledger) Refresh(ctx context.Context) error {
+	var vkey, text string
+	if err := l.pool.QueryRow(ctx, l.sql.head).Scan(&vkey, &text); err != nil {
 		return err
 	}
-	if l.Checkpoint().Note == text {
+	if l.Head().Note == text {
 		return nil
 	}
-	c, err := group.OpenCheckpoint(text, l.signer.VerifierKey())
+	if vkey != l.keys.VerifierKey() {
+		var err error
+		if vkey, text, err = l.follow(ctx); err != nil {
+			return err
+		}
+	}
+	return l.take(vkey, text)
+}
+
+// take takes note of the head as the database has it.
+func (l *Ledger) take(vkey, text string) error {
+	c, err := group.OpenCheckpoint(text, vkey)
 	if err != nil {
 		return &audit.TamperError{Path: "head", Index: -1, Reason: "the checkpoint is not as it was signed: " + err.Error()}
 	}
@@ -247,94 +295,22 @@ func (l *Ledger) advance(c audit.Checkpoint) error {
 	return nil
 }
 
-// Append is [audit.Ledger.Append]: when it returns, the transaction is
-// committed and flushed. If the database goes away meanwhile, the transaction is
-// repeated without writing twice.
-func (l *Ledger) Append(ctx context.Context, e audit.Entry) (audit.Receipt, error) {
-	rs, err := l.append(ctx, []audit.Entry{e})
-	if err != nil {
-		return audit.Receipt{}, wrap("append", err)
-	}
-	return rs[0], nil
-}
-
-// AppendBatch is [audit.Ledger.AppendBatch]: one transaction, or part of one.
-func (l *Ledger) AppendBatch(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
-	rs, err := l.append(ctx, entries)
-	return rs, wrap("append", err)
-}
-
-func (l *Ledger) append(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
-	entries, err := l.subjects.Admit(ctx, entries)
-	if err != nil {
-		return nil, err
-	}
-	return l.queue.AppendBatch(ctx, entries)
-}
-
-// RecordShards is [audit.Ledger.RecordShards].
-func (l *Ledger) RecordShards(ctx context.Context, checkpoints ...audit.ShardCheckpoint) ([]audit.Receipt, error) {
-	rs, err := l.queue.RecordShards(ctx, checkpoints)
-	return rs, wrap("record shards", err)
-}
-
-// Import implements [audit.Backend].
-func (l *Ledger) Import(ctx context.Context, first int64, lines [][]byte) error {
-	defer l.subjects.Imported()
-	return wrap("import", l.queue.Import(ctx, first, lines))
-}
-
-// Flush returns when what this process appended is committed, and Checkpoint
-// covers what all processes have.
-func (l *Ledger) Flush(ctx context.Context) error {
-	err := l.queue.Sync(ctx)
-	if err == nil {
-		err = l.refresh(ctx)
-	}
-	return wrap("flush", err)
-}
-
-// Checkpoint is the newest one that this process has seen.
-func (l *Ledger) Checkpoint() audit.Checkpoint {
+// Head is the newest checkpoint that this process has seen, without the
+// signature of a key before.
+func (l *Ledger) Head() audit.Checkpoint {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.head
 }
 
-// Size is the number of entries that Checkpoint covers.
-func (l *Ledger) Size() int64 { return l.Checkpoint().Size }
-
-// Origin is the ledger's name.
-func (l *Ledger) Origin() string { return l.signer.Origin() }
-
-// VerifierKey is the public key of its checkpoints.
-func (l *Ledger) VerifierKey() string { return l.signer.VerifierKey() }
-
 // Close commits what was taken and disconnects. It may be called again.
 func (l *Ledger) Close() error {
 	var err error
 	l.closing.Do(func() {
-		l.queue.Close()
-		err = l.subjects.Close()
+		err = l.Stop()
 		l.cancel()
 		err = errors.Join(err, l.writer.close())
 		l.pool.Close()
 	})
-	return wrap("close", err)
-}
-
-// usable reports ErrClosed after Close, and the end of ctx.
-func (l *Ledger) usable(ctx context.Context) error {
-	if l.queue.Closed() {
-		return audit.ErrClosed
-	}
-	return context.Cause(ctx)
-}
-
-// wrap names the attempt.
-func wrap(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("postgres: %s: %w", what, err)
+	return l.Wrap("close", err)
 }

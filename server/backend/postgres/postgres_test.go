@@ -46,3 +46,13 @@ func TestConformance(t *testing.T) {
 		return func() (audit.Backend, error) { return postgres.Open(context.Background(), cfg) }
 	})
 }
+
+func TestOutward(t *testing.T) {
+	kaizentest.TestOutward(t, func(t *testing.T) func(audit.OutwardConfig) (audit.Backend, error) {
+		cfg := fresh(t)
+		return func(o audit.OutwardConfig) (audit.Backend, error) {
+			cfg.Outward = o
+			return postgres.Open(context.Background(), cfg)
+		}
+	})
+}

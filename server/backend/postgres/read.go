@@ -24,8 +24,8 @@ import (
 const pageRows = 512
 
 // Get reads an entry as its line has it.
-func (r raw) Get(ctx context.Context, index int64) (audit.Entry, error) {
-	line, err := r.line(ctx, index)
+func (s store) Get(ctx context.Context, index int64) (audit.Entry, error) {
+	line, err := s.line(ctx, index)
 	if err != nil {
 		return audit.Entry{}, err
 	}
@@ -36,7 +36,7 @@ func (r raw) Get(ctx context.Context, index int64) (audit.Entry, error) {
 
 // line reads one stored line, and checks it against its hash.
 func (l *Ledger) line(ctx context.Context, index int64) ([]byte, error) {
-	if err := l.usable(ctx); err != nil {
+	if err := l.Usable(ctx); err != nil {
 		return nil, err
 	}
 	var line, leaf []byte
@@ -52,7 +52,7 @@ func (l *Ledger) line(ctx context.Context, index int64) ([]byte, error) {
 
 // absent says why there is no entry: it was removed by retention, or never was.
 func (l *Ledger) absent(ctx context.Context, index int64) error {
-	if err := l.refresh(ctx); err != nil {
+	if err := l.Refresh(ctx); err != nil {
 		return err
 	}
 	if index < 0 || index >= l.Size() {
@@ -90,17 +90,17 @@ func (l *Ledger) Proof(index int64) (audit.Proof, error) {
 }
 
 func (l *Ledger) prove(ctx context.Context, index int64) (audit.Proof, error) {
-	if l.queue.Closed() {
-		return audit.Proof{}, audit.ErrClosed
+	if err := l.Usable(ctx); err != nil {
+		return audit.Proof{}, err
 	}
 	line, err := l.line(ctx, index)
 	if err != nil {
 		return audit.Proof{}, err
 	}
-	if err := l.refresh(ctx); err != nil {
+	if err := l.Refresh(ctx); err != nil {
 		return audit.Proof{}, err
 	}
-	p, err := group.Prove(l.Checkpoint(), index, line, tiles{l, ctx})
+	p, err := group.Prove(l.Head(), index, line, tiles{l, ctx})
 	if err != nil && context.Cause(ctx) == nil {
 		return p, &audit.TamperError{Path: "nodes", Index: index, Reason: err.Error()}
 	}
@@ -108,7 +108,7 @@ func (l *Ledger) prove(ctx context.Context, index int64) (audit.Proof, error) {
 }
 
 // Query yields entries as their lines have them, and names as they are stored.
-func (l raw) Query(ctx context.Context, q audit.Query) iter.Seq2[audit.Entry, error] {
+func (l store) Query(ctx context.Context, q audit.Query) iter.Seq2[audit.Entry, error] {
 	return func(yield func(audit.Entry, error) bool) {
 		fail := func(err error) { yield(audit.Entry{}, err) }
 		where, err := l.condition(ctx, q)
@@ -151,7 +151,7 @@ func limited(left int) int {
 }
 
 // Count counts by the names that are stored, without reading lines.
-func (l raw) Count(ctx context.Context, q audit.Query) (n int64, err error) {
+func (l store) Count(ctx context.Context, q audit.Query) (n int64, err error) {
 	where, err := l.condition(ctx, q)
 	if err == nil && !where.impossible {
 		text, args := where.sql()
@@ -215,7 +215,7 @@ func (r row) decode() (audit.Entry, error) {
 // page reads the next rows that match. Rows that were read before an error are
 // returned with it.
 func (l *Ledger) page(ctx context.Context, where *condition, descending bool, limit int) (out []row, err error) {
-	if err := l.usable(ctx); err != nil {
+	if err := l.Usable(ctx); err != nil {
 		return nil, err
 	}
 	text, args := where.sql()
@@ -253,10 +253,10 @@ type condition struct {
 
 // condition translates all of q but order, limit and cursor.
 func (l *Ledger) condition(ctx context.Context, q audit.Query) (*condition, error) {
-	if err := l.usable(ctx); err != nil {
+	if err := l.Usable(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.refresh(ctx); err != nil {
+	if err := l.Refresh(ctx); err != nil {
 		return nil, err
 	}
 	c := &condition{below: l.Size()}

@@ -51,14 +51,14 @@ type Removed struct {
 // hold kept, if there is one.
 func (l *Ledger) Retain(ctx context.Context, cfg RetainConfig) ([]Removed, error) {
 	out, err := l.retain(ctx, cfg)
-	return out, wrap("retain", err)
+	return out, l.Wrap("retain", err)
 }
 
 func (l *Ledger) retain(ctx context.Context, cfg RetainConfig) (out []Removed, err error) {
-	if err := l.usable(ctx); err != nil {
+	if err := l.Usable(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.refresh(ctx); err != nil {
+	if err := l.Refresh(ctx); err != nil {
 		return nil, err
 	}
 	if cfg.Reason == "" {
@@ -68,7 +68,7 @@ func (l *Ledger) retain(ctx context.Context, cfg RetainConfig) (out []Removed, e
 	if err != nil {
 		return nil, err
 	}
-	err = l.subjects.Retaining(ctx, func(held func(ctx context.Context, from, to int64) error) error {
+	err = l.Retaining(ctx, func(held func(ctx context.Context, from, to int64) error) error {
 		out, err = l.removeAll(ctx, cfg, old, held)
 		return err
 	})
@@ -160,7 +160,7 @@ func (l *Ledger) digest(ctx context.Context, p Removed) (string, error) {
 // remove writes the entry first: a crash between the two leaves a note about
 // entries that are still there, and the next run removes them.
 func (l *Ledger) remove(ctx context.Context, p Removed, reason string) error {
-	_, err := l.queue.AppendSystem(ctx, audit.Entry{
+	err := l.AppendSystem(ctx, audit.Entry{
 		Action:  "ledger.pruned",
 		Details: map[string]any{"base": p.Base, "count": p.Next - p.Base, "reason": reason, "leaves_sha256": p.Digest, "partition": p.Name},
 	})

@@ -58,8 +58,9 @@ func grants(schema, role string, write bool) []string {
 		return out
 	}
 	return append(out,
-		fmt.Sprintf("GRANT INSERT ON %[1]s.entries, %[1]s.nodes, %[1]s.checkpoints TO %[2]s", schema, role),
-		fmt.Sprintf("GRANT UPDATE (size, edge, note, at, published) ON %s.head TO %s", schema, role),
+		fmt.Sprintf("GRANT INSERT ON %[1]s.entries, %[1]s.nodes, %[1]s.checkpoints, %[1]s.keys, %[1]s.cosigned, %[1]s.totals TO %[2]s", schema, role),
+		fmt.Sprintf("GRANT UPDATE (size, edge, note, at, published, vkey) ON %s.head TO %s", schema, role),
+		fmt.Sprintf("GRANT UPDATE (bytes, oldest, newest) ON %s.totals TO %s", schema, role),
 		fmt.Sprintf("GRANT EXECUTE ON FUNCTION %s.add_partition(text, bigint, timestamptz, timestamptz) TO %s", schema, role),
 	)
 }

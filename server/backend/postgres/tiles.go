@@ -34,9 +34,9 @@ func (t tiles) ReadTiles(want []tlog.Tile) ([][]byte, error) {
 
 // Tile is [audit.Ledger.Tile].
 func (l *Ledger) Tile(level int, index int64, width int) ([]byte, error) {
-	err := l.usable(context.Background())
+	err := l.Usable(context.Background())
 	if err == nil {
-		err = l.refresh(l.ctx)
+		err = l.Refresh(l.ctx)
 	}
 	if err == nil {
 		err = group.CheckTile(level, index, width, l.Size())
@@ -45,14 +45,14 @@ func (l *Ledger) Tile(level int, index int64, width int) ([]byte, error) {
 	if err == nil {
 		b, err = l.tile(l.ctx, level, index, width)
 	}
-	return b, wrap("tile", err)
+	return b, l.Wrap("tile", err)
 }
 
 // Bundle is [audit.Ledger.Bundle].
 func (l *Ledger) Bundle(ctx context.Context, index int64, width int) ([]byte, error) {
-	err := l.usable(ctx)
+	err := l.Usable(ctx)
 	if err == nil {
-		err = l.refresh(ctx)
+		err = l.Refresh(ctx)
 	}
 	if err == nil {
 		err = group.CheckTile(0, index, width, l.Size())
@@ -61,20 +61,20 @@ func (l *Ledger) Bundle(ctx context.Context, index int64, width int) ([]byte, er
 	if err == nil {
 		b, err = group.Bundle(l.Lines(ctx, index*audit.TileWidth), width)
 	}
-	return b, wrap("bundle", err)
+	return b, l.Wrap("bundle", err)
 }
 
 // Consistency is [audit.Ledger.Consistency].
 func (l *Ledger) Consistency(from, to int64) ([][32]byte, error) {
-	err := l.usable(context.Background())
+	err := l.Usable(context.Background())
 	if err == nil {
-		err = l.refresh(l.ctx)
+		err = l.Refresh(l.ctx)
 	}
 	var hashes [][32]byte
 	if err == nil {
-		hashes, err = group.Consistency(l.Checkpoint(), from, to, tiles{l, l.ctx})
+		hashes, err = group.Consistency(l.Head(), from, to, tiles{l, l.ctx})
 	}
-	return hashes, wrap("consistency", err)
+	return hashes, l.Wrap("consistency", err)
 }
 
 // tile reads the hashes of a tile, 32 bytes each.

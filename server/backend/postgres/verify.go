@@ -23,13 +23,13 @@ import (
 // error that kept it from reading. Entries that retention has removed are
 // checked by their hashes alone.
 func (l *Ledger) Verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Report, error) {
-	v := verifier{l: l, cfg: cfg, published: map[int64]string{}}
-	err := l.usable(ctx)
+	v := verifier{l: l, cfg: cfg, published: map[int64][]string{}, changes: map[int64]audit.KeyChange{}}
+	err := l.Usable(ctx)
 	if err == nil {
 		err = v.run(ctx)
 	}
 	if err != nil {
-		return audit.Report{}, wrap("verify", err)
+		return audit.Report{}, l.Wrap("verify", err)
 	}
 	return v.report, nil
 }
@@ -41,8 +41,11 @@ type verifier struct {
 
 	head      audit.Checkpoint
 	tree      group.Tree
-	nodes     []group.Node     // completed and not yet compared
-	published map[int64]string // checkpoints whose size the tree has not passed
+	nodes     []group.Node       // completed and not yet compared
+	published map[int64][]string // checkpoints whose size the tree has not passed
+	keys      *group.Keys
+	changes   map[int64]audit.KeyChange // by the size that they are from
+	totals    []total                   // of the partitions that are there
 	report    audit.Report
 }
 
@@ -66,22 +69,23 @@ func (v *verifier) start(ctx context.Context, tx *pgwire.Conn) error {
 	if err := tx.QueryRow(ctx, "SELECT origin, vkey, size, note FROM "+schema+".head").Scan(&origin, &vkey, &size, &text); err != nil {
 		return err
 	}
-	trusted := v.cfg.Key
-	if trusted == "" {
-		trusted = v.l.VerifierKey()
-	}
-	if vkey != trusted {
-		return damage("head", -1, "signed with another key than the trusted one", trusted, vkey)
-	}
 	var err error
-	if v.head, err = group.OpenCheckpoint(text, trusted); err != nil {
+	if v.keys, err = v.readKeys(ctx, tx, vkey); err != nil {
+		return err
+	}
+	for _, trusted := range []string{v.cfg.Key, v.l.VerifierKey()} {
+		if trusted != "" && !v.keys.Trusts(trusted) {
+			return damage("head", -1, "signed with another key than the trusted one", trusted, vkey)
+		}
+	}
+	if v.head, err = group.OpenCheckpoint(text, vkey); err != nil {
 		return damage("head", -1, "the checkpoint is not as it was signed: "+err.Error(), "", "")
 	}
 	if v.head.Size != size {
 		return damage("head", -1, "size is not that of the checkpoint", strconv.FormatInt(v.head.Size, 10), strconv.FormatInt(size, 10))
 	}
 	if v.cfg.Checkpoint != nil {
-		held, err := group.OpenCheckpoint(string(v.cfg.Checkpoint), trusted)
+		held, err := v.keys.Open(string(v.cfg.Checkpoint))
 		if err != nil {
 			return damage("head", -1, "the checkpoint held by the auditor is not signed with this ledger's key: "+err.Error(), "", vkey)
 		}
@@ -90,12 +94,15 @@ func (v *verifier) start(ctx context.Context, tx *pgwire.Conn) error {
 		}
 	}
 	v.report = audit.Report{Origin: origin, Key: vkey, Checkpoint: v.head, Clean: true}
-	rows, err := tx.Query(ctx, "SELECT size, note FROM "+schema+".checkpoints")
+	rows, err := tx.Query(ctx, "SELECT size, note FROM "+schema+".checkpoints UNION ALL SELECT size, note FROM "+schema+".cosigned")
 	if err != nil {
 		return err
 	}
 	var at int64
-	if err = pgwire.Each(rows, []any{&at, &text}, func() error { v.published[at] = text; return nil }); err != nil {
+	if err = pgwire.Each(rows, []any{&at, &text}, func() error { v.published[at] = append(v.published[at], text); return nil }); err != nil {
+		return err
+	}
+	if v.totals, err = readTotals(ctx, tx, schema); err != nil {
 		return err
 	}
 	return tx.QueryRow(ctx, "SELECT count(*) FROM "+schema+".partitions").Scan(&v.report.Segments)
@@ -183,6 +190,7 @@ func (v *verifier) row(rows *pgwire.Rows) error {
 	if column := s.differs(&e); column != "" {
 		return damage("entries", s.index, "column "+column+" does not say what the line says", "", "")
 	}
+	v.count(s.index, s.time, int64(len(s.line))+1)
 	v.report.Entries++
 	v.report.Bytes += int64(len(s.line)) + 1
 	return v.extend(tlog.Hash(s.leaf))
@@ -191,14 +199,19 @@ func (v *verifier) row(rows *pgwire.Rows) error {
 // extend adds a leaf and compares with every checkpoint of the new size.
 func (v *verifier) extend(leaf tlog.Hash) error {
 	v.nodes = v.tree.Append(leaf, v.nodes)
+	if c, ok := v.changes[v.tree.Size]; ok {
+		if tlog.RecordHash(c.Entry) != leaf {
+			return damage("keys", c.From-1, "the entry that names the new key is not in the ledger", "", "")
+		}
+		delete(v.changes, c.From)
+	}
 	return v.compare()
 }
 
 func (v *verifier) compare() error {
 	size := v.tree.Size
-	if text, ok := v.published[size]; ok {
-		delete(v.published, size)
-		c, err := group.OpenCheckpoint(text, v.report.Key)
+	for _, text := range v.published[size] {
+		c, err := v.keys.Open(text)
 		if err != nil || c.Size != size {
 			return damage("checkpoints", -1, fmt.Sprintf("the checkpoint at %d is not as it was signed", size), "", "")
 		}
@@ -206,6 +219,7 @@ func (v *verifier) compare() error {
 			return err
 		}
 	}
+	delete(v.published, size)
 	if v.held != nil && v.held.Size == size {
 		if err := v.root("entries", *v.held); err != nil {
 			return err
@@ -232,6 +246,12 @@ func (v *verifier) finish(ctx context.Context, tx *pgwire.Conn) error {
 	}
 	for size := range v.published {
 		return damage("checkpoints", -1, fmt.Sprintf("there is a checkpoint of %d entries", size), fmt.Sprintf("at most %d", v.head.Size), "")
+	}
+	for from := range v.changes {
+		return damage("keys", -1, fmt.Sprintf("there is a change of the key at %d entries", from), fmt.Sprintf("at most %d", v.head.Size), "")
+	}
+	if err := v.checkTotals(); err != nil {
+		return err
 	}
 	want := map[group.Node]bool{}
 	for _, n := range v.nodes {

@@ -27,7 +27,7 @@ var (
 )
 
 // maxObjectBytes bounds what is read into memory.
-const maxObjectBytes = maxPackBytes + 1
+const maxObjectBytes = maxChunkBytes + 1
 
 func (b *bucket) get(ctx context.Context, name string) (body []byte, err error) {
 	err = b.retry(ctx, "get "+name, func() (bool, error) {

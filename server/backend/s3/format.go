@@ -7,29 +7,39 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
 )
 
 // The objects of a ledger, below its prefix:
 //
-//	ledger.json           name and public key; created once
+//	ledger.json           name and first public key; created once
 //	batch/<n>             the n-th group of entries; created once
-//	pack/<k>              the batches k*256 to k*256+255, one after the other; created once
+//	chunk/<k>             the batches 32k to 32k+31, one after the other; created once
+//	state/<k>             what must be known to go on after k chunks, signed; created once
+//	page/<level>/<n>      64 references that a state has no room for; created once
 //	tile/<level>/<n>      a full C2SP tile, 256 hashes; created once
-//	checkpoint/<size>     a signed checkpoint, about one a second; created once
-//	latest                the newest batch that its writer knew of; replaced
+//	checkpoint/<size>     a signed checkpoint; created once
+//	cosigned/<size>       a checkpoint with signatures of witnesses; created once
+//	latest                the newest batch and state that its writer knew of; replaced
 //
-// Numbers in names have 20 digits, so that names sort as they do. Packs and
-// tiles hold nothing that is not in the batches.
+// Numbers in names have 20 digits, so that names sort as they do. Chunks, states,
+// pages and tiles hold nothing that does not follow from the batches.
 const (
 	ledgerName       = "ledger.json"
 	batchPrefix      = "batch/"
-	packPrefix       = "pack/"
+	chunkPrefix      = "chunk/"
+	statePrefix      = "state/"
+	pagePrefix       = "page/"
 	tilePrefix       = "tile/"
 	checkpointPrefix = "checkpoint/"
+	cosignedPrefix   = "cosigned/"
 	latestName       = "latest"
 )
+
+// leveled is the name of a tile or page.
+func leveled(prefix string, level int, n int64) string {
+	return fmt.Sprintf("%s%d/%020d", prefix, level, n)
+}
 
 func numbered(prefix string, n int64) string { return fmt.Sprintf("%s%020d", prefix, n) }
 
@@ -40,13 +50,17 @@ func number(prefix, name string) (int64, bool) {
 	return n, ok && err == nil && numbered(prefix, n) == name
 }
 
+// identity is ledger.json.
+type identity struct {
+	Format  string `json:"format"`
+	Version int    `json:"version"`
+	Origin  string `json:"origin"`
+	// Key is the first one: batches say when another takes over.
+	Key string `json:"vkey"`
+}
+
 func identityJSON(origin, vkey string) []byte {
-	b, err := json.Marshal(struct {
-		Format  string `json:"format"`
-		Version int    `json:"version"`
-		Origin  string `json:"origin"`
-		Key     string `json:"vkey"`
-	}{"kaizen-ledger-s3", 1, origin, vkey})
+	b, err := json.Marshal(identity{"kaizen-ledger-s3", 1, origin, vkey})
 	if err != nil {
 		panic("s3: " + err.Error()) // strings and a number
 	}
@@ -62,10 +76,16 @@ type batchHeader struct {
 	Bytes int64 `json:"bytes"`
 	// Note is the signed checkpoint of everything up to the end of the batch.
 	Note string `json:"note"`
+	// Key takes over after the batch, whose last line names it, and which both
+	// keys sign. Empty in all others.
+	Key string `json:"vkey,omitempty"`
 }
 
-func encodeBatch(n, base int64, records []*group.Record, c audit.Checkpoint) ([]byte, error) {
+func encodeBatch(n, base int64, records []*group.Record, c group.Signed) ([]byte, error) {
 	h := batchHeader{Batch: n, Base: base, Count: int64(len(records)), Note: c.Note}
+	if c.Change != nil {
+		h.Note, h.Key = c.Change.Note, c.Change.Key
+	}
 	for _, r := range records {
 		h.Bytes += int64(len(r.Line)) + 1
 	}

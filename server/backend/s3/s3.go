@@ -12,13 +12,14 @@
 // Nothing is ever replaced but the hint "latest"; with a retention time objects
 // are locked against removal, by anybody, until it has passed.
 //
-// Appending costs a round trip to the store, and every process keeps the fields
-// that queries use in memory, about 500 bytes an entry. It is meant for ledgers
-// that are written rarely or by short-lived processes, and as archive; files or
-// PostgreSQL take hundreds of times more.
+// Appending costs a round trip to the store. Opening reads the newest state, a
+// signed object that is written every 32 batches, and what came after it; queries
+// read the chunks of batches whose times fit, of which the last used stay in
+// memory. It is meant for ledgers that are written rarely or by short-lived
+// processes, and as archive; files or PostgreSQL take hundreds of times more.
 //
 // Where to read on: commit.go is the way of a group into an object, format.go
-// says what is in one.
+// says what is in one, load.go how the ledger is opened.
 package s3
 
 import (
@@ -29,6 +30,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -65,6 +67,8 @@ type Config struct {
 	ClearDetails     []string
 	// NewKeyStore replaces a key store that is lost, see [audit.SubjectsConfig].
 	NewKeyStore bool
+	// Outward says who gets the ledger's checkpoints, see package postgres.
+	Outward audit.OutwardConfig
 	// Retain is how long new objects are locked in compliance mode, and
 	// LegalHold whether they are held besides. The bucket must have been made
 	// with object lock. If zero and false, they are not locked.
@@ -79,11 +83,8 @@ type Config struct {
 	// logged.
 	Logger *slog.Logger
 
-	packLen int64 // for tests
+	chunkLen int64 // for tests
 }
-
-// packLen is how many batches make a pack.
-const packLen = 256
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Endpoint == "" || c.Bucket == "" {
@@ -98,8 +99,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if c.packLen == 0 {
-		c.packLen = packLen
+	if c.chunkLen == 0 {
+		c.chunkLen = chunkLen
 	}
 	return c, nil
 }
@@ -135,21 +136,25 @@ func connect(ctx context.Context, cfg Config) (*bucket, error) {
 // Ledger is an open ledger. All methods may be called at once, and any number
 // of processes may have it open.
 type Ledger struct {
-	cfg    Config
-	bucket *bucket
-	signer *group.Signer
-	queue  *group.Queue
-	// subjects encrypts, forgets and holds.
-	subjects *audit.Subjects
-	ctx      context.Context // ends when the ledger is closed
-	cancel   context.CancelFunc
+	*shared // what it has in common with other ledgers
+	cfg     Config
+	bucket  *bucket
+	keys    *group.Keys
+	first   string          // the key that the ledger began with
+	ctx     context.Context // ends when the ledger is closed
+	cancel  context.CancelFunc
 
-	step  sync.Mutex // held by whoever extends the state: commit, or a reader that catches up
-	state state
+	step    sync.Mutex // held by whoever extends the state: commit, or a reader that catches up
+	state   state
+	cache   cache
+	pending pending
+	stored  atomic.Int64 // the newest state that is in the bucket
 
-	background sync.WaitGroup // packs and checkpoints
+	background sync.WaitGroup // derived objects and checkpoints
 	closing    sync.Once
 }
+
+type shared = group.Ledger
 
 var _ audit.Backend = (*Ledger)(nil)
 
@@ -172,11 +177,11 @@ func open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if cfg.KeyFile == "" {
 		return nil, errors.New("KeyFile must be set")
 	}
-	l := &Ledger{cfg: cfg}
+	l := &Ledger{shared: &shared{}, cfg: cfg}
 	if l.bucket, err = connect(ctx, cfg); err != nil {
 		return nil, err
 	}
-	if l.signer, err = group.LoadSigner(cfg.KeyFile, cfg.Origin); err != nil {
+	if l.keys, err = group.LoadKeys(cfg.KeyFile, cfg.Origin, cfg.Outward.KeyOverlap); err != nil {
 		return nil, err
 	}
 	if err := l.identify(ctx); err != nil {
@@ -187,114 +192,44 @@ func open(ctx context.Context, cfg Config) (*Ledger, error) {
 		return nil, err
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.queue = group.New(l.commit)
-	if l.subjects, err = openSubjects(ctx, l); err != nil {
-		l.queue.Close()
+	err = l.Start(ctx, raw{l}, l.keys, group.Config{
+		Name: "s3", KeyFile: cfg.KeyFile, UsersAreSubjects: cfg.UsersAreSubjects, ClearDetails: cfg.ClearDetails,
+		NewKeyStore: cfg.NewKeyStore, Outward: cfg.Outward, Logger: cfg.Logger,
+	})
+	if err != nil {
 		l.background.Wait()
 		l.cancel()
 		return nil, err
 	}
+	l.background.Go(func() { // what the process before could not store
+		if err := l.storePending(l.ctx); err != nil {
+			l.cfg.Logger.Warn("s3: derived objects were not stored; they can be made again", "error", err)
+		}
+	})
 	return l, nil
 }
 
 // ErrKey is in the error of [Open] if the ledger was made with another key.
 var ErrKey = group.ErrKey
 
-// identify writes ledger.json if there is none, and compares it.
-func (l *Ledger) identify(ctx context.Context) error {
-	want := identityJSON(l.signer.Origin(), l.signer.VerifierKey())
-	have, err := l.bucket.get(ctx, ledgerName)
-	if errors.Is(err, errAbsent) {
-		if _, err := l.bucket.create(ctx, ledgerName, want); err != nil {
-			return err
-		}
-		have, err = l.bucket.get(ctx, ledgerName)
-	}
-	if err != nil {
-		return err
-	}
-	if string(have) != string(want) {
-		return fmt.Errorf("%w: ledger.json is %s, want %s", ErrKey, strings.TrimSpace(string(have)), strings.TrimSpace(string(want)))
-	}
-	return nil
-}
+// Refresh takes in what others have stored, and Head is the newest checkpoint that
+// this process has seen, without the signature of a key before.
+func (l *Ledger) Refresh(ctx context.Context) error { return l.catchUp(ctx) }
 
-// Append is [audit.Ledger.Append]: when it returns, the store has the object.
-func (l *Ledger) Append(ctx context.Context, e audit.Entry) (audit.Receipt, error) {
-	rs, err := l.append(ctx, []audit.Entry{e})
-	if err != nil {
-		return audit.Receipt{}, wrap("append", err)
-	}
-	return rs[0], nil
-}
-
-// AppendBatch is [audit.Ledger.AppendBatch]: one object, or part of one.
-func (l *Ledger) AppendBatch(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
-	rs, err := l.append(ctx, entries)
-	return rs, wrap("append", err)
-}
-
-func (l *Ledger) append(ctx context.Context, entries []audit.Entry) ([]audit.Receipt, error) {
-	entries, err := l.subjects.Admit(ctx, entries)
-	if err != nil {
-		return nil, err
-	}
-	return l.queue.AppendBatch(ctx, entries)
-}
-
-// RecordShards is [audit.Ledger.RecordShards].
-func (l *Ledger) RecordShards(ctx context.Context, checkpoints ...audit.ShardCheckpoint) ([]audit.Receipt, error) {
-	rs, err := l.queue.RecordShards(ctx, checkpoints)
-	return rs, wrap("record shards", err)
-}
-
-// Import implements [audit.Backend].
-func (l *Ledger) Import(ctx context.Context, first int64, lines [][]byte) error {
-	defer l.subjects.Imported()
-	return wrap("import", l.queue.Import(ctx, first, lines))
-}
-
-// Flush returns when what this process appended is stored, and Checkpoint
-// covers what all processes have.
-func (l *Ledger) Flush(ctx context.Context) error {
-	err := l.queue.Sync(ctx)
-	if err == nil {
-		err = l.catchUp(ctx)
-	}
-	return wrap("flush", err)
-}
-
-// Checkpoint is the newest one that this process has seen.
-func (l *Ledger) Checkpoint() audit.Checkpoint { return l.state.checkpoint() }
-
-// Size is the number of entries that Checkpoint covers.
-func (l *Ledger) Size() int64 { return l.Checkpoint().Size }
-
-// Origin is the ledger's name.
-func (l *Ledger) Origin() string { return l.signer.Origin() }
-
-// VerifierKey is the public key of its checkpoints.
-func (l *Ledger) VerifierKey() string { return l.signer.VerifierKey() }
+// Head is the newest checkpoint, see Refresh.
+func (l *Ledger) Head() audit.Checkpoint { return l.state.checkpoint() }
 
 // Close stores what was taken, and the newest checkpoint. It may be called
 // again.
 func (l *Ledger) Close() error {
 	var err error
 	l.closing.Do(func() {
-		l.queue.Close()
+		err = l.Stop()
 		l.background.Wait()
-		err = errors.Join(l.subjects.Close(), l.publish(l.ctx, l.Checkpoint()))
+		err = errors.Join(err, l.publish(l.ctx, l.Head()))
 		l.cancel()
 	})
-	return wrap("close", err)
-}
-
-// usable reports ErrClosed after Close, and the end of ctx.
-func (l *Ledger) usable(ctx context.Context) error {
-	if l.queue.Closed() {
-		return audit.ErrClosed
-	}
-	return context.Cause(ctx)
+	return l.Wrap("close", err)
 }
 
 func wrap(what string, err error) error {

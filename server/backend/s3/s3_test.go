@@ -43,7 +43,7 @@ func configOf(t testing.TB, server *s3test.Server, bucket string) Config {
 	return Config{
 		Endpoint: server.Endpoint, Plaintext: true, Bucket: bucket, Prefix: fmt.Sprintf("ledger-%d/", prefixes.Add(1)),
 		AccessKey: s3test.AccessKey, SecretKey: s3test.SecretKey,
-		KeyFile: filepath.Join(t.TempDir(), "audit.key"), Origin: "example.org/s3", packLen: 8,
+		KeyFile: filepath.Join(t.TempDir(), "audit.key"), Origin: "example.org/s3", chunkLen: 8,
 	}
 }
 
@@ -82,6 +82,16 @@ func TestConformance(t *testing.T) {
 	kaizentest.TestLedger(t, func(t *testing.T) func() (audit.Backend, error) {
 		cfg := fresh(t)
 		return func() (audit.Backend, error) { return Open(context.Background(), cfg) }
+	})
+}
+
+func TestOutward(t *testing.T) {
+	kaizentest.TestOutward(t, func(t *testing.T) func(audit.OutwardConfig) (audit.Backend, error) {
+		cfg := fresh(t)
+		return func(o audit.OutwardConfig) (audit.Backend, error) {
+			cfg.Outward = o
+			return Open(context.Background(), cfg)
+		}
 	})
 }
 
@@ -309,9 +319,18 @@ func TestTamper(t *testing.T) {
 		{"a batch replaced by itself", func(cfg Config) error {
 			return copyOver(ctx, client, cfg, numbered(batchPrefix, 5), numbered(batchPrefix, 5))
 		}, numbered(batchPrefix, 5)},
-		{"a pack", func(cfg Config) error {
-			return edit(ctx, client, cfg, numbered(packPrefix, 1), "tool.execute", "tool.Execute")
-		}, numbered(packPrefix, 1)},
+		{"a chunk", func(cfg Config) error {
+			return edit(ctx, client, cfg, numbered(chunkPrefix, 1), "tool.execute", "tool.Execute")
+		}, numbered(chunkPrefix, 1)},
+		{"a state", func(cfg Config) error {
+			return edit(ctx, client, cfg, numbered(statePrefix, 1), `"oldest":1`, `"oldest":2`)
+		}, numbered(statePrefix, 1)},
+		{"the seal of a state", func(cfg Config) error {
+			return edit(ctx, client, cfg, numbered(statePrefix, 2), "derived state 2", "derived state 3")
+		}, numbered(statePrefix, 2)},
+		{"a state under another name", func(cfg Config) error {
+			return copyOver(ctx, client, cfg, numbered(statePrefix, 1), numbered(statePrefix, 2))
+		}, numbered(statePrefix, 2)},
 		{"a checkpoint", func(cfg Config) error { return edit(ctx, client, cfg, numbered(checkpointPrefix, 2), "\n2\n", "\n3\n") }, numbered(checkpointPrefix, 2)},
 		{"a removed checkpoint", func(cfg Config) error { return remove(ctx, client, cfg, numbered(checkpointPrefix, 2)) }, numbered(checkpointPrefix, 2)},
 	} {

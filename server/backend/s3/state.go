@@ -2,7 +2,13 @@ package s3
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"hash"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/oklog/ulid/v2"
@@ -12,17 +18,28 @@ import (
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
 )
 
-// state is what this process knows of the ledger: all but the lines.
+// state is what this process knows of the ledger: where it ends, the right edge
+// of its tree, the batches since the last chunk, and where the others are.
 type state struct {
-	mu      sync.RWMutex // guards what follows
-	next    int64        // number of the next batch
-	head    audit.Checkpoint
-	tree    group.Tree
-	hashes  []tlog.Hash // as tlog stores them
+	mu     sync.RWMutex // guards what follows
+	next   int64        // number of the next batch
+	head   audit.Checkpoint
+	tree   group.Tree
+	edge   edge
+	refs   refs
+	tail   tail
+	system []system
+	terms  map[string]string // one copy of each agent, action, user
+}
+
+// tail is the batches that are in no chunk yet.
+type tail struct {
+	ref
+	sum     hash.Hash
 	entries []audit.Entry
 	places  []place
+	leaves  []tlog.Hash
 	ids     map[ulid.ULID]int64
-	terms   map[string]string // one copy of each agent, action, user
 }
 
 // place is where a line stands: in which batch, and which bytes after its
@@ -32,8 +49,26 @@ type place struct {
 	start, end int32
 }
 
+// system is an entry that the ledger wrote about itself. There are few, and a
+// process must know all of them from the beginning.
+type system struct {
+	Index int64  `json:"index"`
+	Line  string `json:"line"`
+}
+
+// kept reports whether an entry is one of those. Checkpoints of shards are many.
+func kept(e *audit.Entry) bool {
+	return e.AgentID == "kaizen" && strings.HasPrefix(e.Action, "ledger.") && e.Action != audit.ShardAction
+}
+
 func (s *state) init() {
-	s.ids, s.terms = map[ulid.ULID]int64{}, map[string]string{}
+	s.terms = map[string]string{}
+	s.begin()
+}
+
+// begin makes an empty tail.
+func (s *state) begin() {
+	s.tail = tail{ref: emptyRef(s.next, s.tree.Size), sum: sha256.New(), ids: map[ulid.ULID]int64{}}
 }
 
 func (s *state) checkpoint() audit.Checkpoint {
@@ -42,114 +77,171 @@ func (s *state) checkpoint() audit.Checkpoint {
 	return s.head
 }
 
-// ReadHashes implements tlog.HashReader on the hashes in memory. The caller
-// holds mu.
-func (s *state) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	out := make([]tlog.Hash, len(indexes))
-	for i, x := range indexes {
-		if x >= int64(len(s.hashes)) {
-			return nil, fmt.Errorf("hash %d of %d", x, len(s.hashes))
+// view is a moment of the state. What it refers to is never changed.
+type view struct {
+	head   audit.Checkpoint
+	edge   edge
+	refs   refs
+	tail   tail
+	system []system
+}
+
+func (s *state) view() view {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v := view{head: s.head, edge: slices.Clone(s.edge), refs: s.refs, tail: s.tail, system: s.system}
+	v.tail.sum, v.tail.ids = nil, nil // these are changed
+	return v
+}
+
+// batch is one that is about to become part of the state.
+type batch struct {
+	n       int64
+	body    []byte
+	records []*group.Record
+	tree    group.Tree
+	head    audit.Checkpoint
+}
+
+// take adds a batch whose records are known to be right. It returns the objects
+// that follow from it.
+func (s *state) take(st batch, chunkLen int64) (out []derived, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &s.tail
+	at := int32(0)
+	one := emptyRef(st.n, t.end())
+	one.Batches, one.Stored = 1, int64(len(st.body))
+	for i, r := range st.records {
+		index := one.Base + int64(i)
+		var full []derived
+		s.edge, full = s.edge.add(index, r.Leaf)
+		out = append(out, full...)
+		if kept(&r.Entry) {
+			s.system = append(s.system, system{index, string(r.Line)})
 		}
-		out[i] = s.hashes[x]
+		t.entries = append(t.entries, compact(r.Entry, index, s.terms))
+		t.places = append(t.places, place{batch: st.n, start: at, end: at + int32(len(r.Line))})
+		t.leaves = append(t.leaves, r.Leaf)
+		t.ids[r.ID] = index
+		at += int32(len(r.Line)) + 1
+		when := r.Entry.Time.UnixNano()
+		one.join(&ref{Count: 1, Bytes: int64(len(r.Line)) + 1, Oldest: when, Newest: when, MinID: r.ID.Time(), MaxID: r.ID.Time()})
+	}
+	t.join(&one)
+	t.sum.Write(st.body)
+	s.next, s.tree, s.head = st.n+1, st.tree, st.head
+	if s.next%chunkLen != 0 {
+		return out, nil
+	}
+	t.Sum = hex.EncodeToString(t.sum.Sum(nil))
+	rs, pages, err := s.refs.add(t.ref)
+	if err != nil {
+		return nil, err
+	}
+	s.refs, s.terms = rs, map[string]string{}
+	s.begin()
+	return append(out, pages...), nil
+}
+
+// known looks up ids: in the tail, and in chunks whose ids were made at about the
+// same time.
+func (l *Ledger) known(ctx context.Context, ids []ulid.ULID) (map[ulid.ULID]group.Known, error) {
+	v := l.state.view()
+	out := map[ulid.ULID]group.Known{}
+	for _, id := range ids {
+		l.state.mu.RLock()
+		i, ok := l.state.tail.ids[id]
+		l.state.mu.RUnlock()
+		if ok {
+			out[id] = group.Known{Index: i, Leaf: v.tail.leaves[i-v.tail.Base]}
+			continue
+		}
+		ms := id.Time()
+		for r, err := range l.chunks(ctx, v.refs, true, func(r *ref) bool { return r.MinID <= ms && ms <= r.MaxID }) {
+			if err != nil {
+				return nil, err
+			}
+			c, err := l.chunk(ctx, r)
+			if err != nil {
+				return nil, err
+			}
+			if i, ok := c.index(id); ok {
+				out[id] = group.Known{Index: i, Leaf: c.leaf(i)}
+				break
+			}
+		}
 	}
 	return out, nil
 }
 
-// take adds a batch whose records are known to be right under c.
-func (s *state) take(n int64, records []*group.Record, tree group.Tree, c audit.Checkpoint) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at := int32(0)
-	for _, r := range records {
-		index := int64(len(s.entries))
-		hs, err := tlog.StoredHashesForRecordHash(index, r.Leaf, s)
-		if err != nil {
-			return err
-		}
-		s.hashes = append(s.hashes, hs...)
-		s.entries = append(s.entries, s.compact(r.Entry, index))
-		s.places = append(s.places, place{batch: n, start: at, end: at + int32(len(r.Line))})
-		s.ids[r.ID] = index
-		at += int32(len(r.Line)) + 1
-	}
-	s.next, s.tree, s.head = n+1, tree, c
-	return nil
-}
-
-// compact keeps one copy of texts that come again and again.
-func (s *state) compact(e audit.Entry, index int64) audit.Entry {
-	for _, field := range []*string{&e.AgentID, &e.Action, &e.UserID, &e.Subject, &e.SessionID, &e.RunID} {
-		known, ok := s.terms[*field]
-		if !ok {
-			known = string(append([]byte(nil), *field...))
-			s.terms[known] = known
-		}
-		*field = known
-	}
-	e.Index, e.Details, e.Metadata = index, nil, nil
-	return e
-}
-
-// known looks up ids; own says from which index on an entry is that of an
-// earlier attempt.
-func (s *state) known(ids []ulid.ULID) map[ulid.ULID]group.Known {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	out := map[ulid.ULID]group.Known{}
-	for _, id := range ids {
-		if i, ok := s.ids[id]; ok {
-			out[id] = group.Known{Index: i, Leaf: s.hashes[tlog.StoredHashIndex(0, i)]}
-		}
-	}
-	return out
-}
-
 // check reads a batch that somebody stored as the n-th, and makes sure that it
-// continues what is known: its place, its lines, and its signed checkpoint.
-func (l *Ledger) check(n int64, h batchHeader, lines []byte) ([]*group.Record, group.Tree, audit.Checkpoint, error) {
+// continues what is known: its place, its lines, and its signed checkpoint. If it
+// changes the key, that is returned too.
+func (l *Ledger) check(n int64, h batchHeader, lines []byte) (st batch, change *audit.KeyChange, err error) {
+	name := numbered(batchPrefix, n)
 	damaged := func(index int64, reason string) error {
-		return &audit.TamperError{Path: numbered(batchPrefix, n), Index: index, Reason: reason}
+		return &audit.TamperError{Path: name, Index: index, Reason: reason}
 	}
 	l.state.mu.RLock()
-	tree := l.state.tree.Clone()
+	st = batch{n: n, tree: l.state.tree.Clone()}
 	l.state.mu.RUnlock()
-	if h.Batch != n || h.Base != tree.Size {
-		return nil, tree, audit.Checkpoint{}, damaged(tree.Size, fmt.Sprintf("says that it is batch %d from entry %d on", h.Batch, h.Base))
+	if h.Batch != n || h.Base != st.tree.Size {
+		return st, nil, damaged(st.tree.Size, fmt.Sprintf("says that it is batch %d from entry %d on", h.Batch, h.Base))
 	}
-	c, err := group.OpenCheckpoint(h.Note, l.VerifierKey())
-	if err != nil {
-		return nil, tree, c, damaged(-1, "the checkpoint is not as it was signed: "+err.Error())
+	vkey := l.keys.VerifierKey()
+	if st.head, err = group.OpenCheckpoint(h.Note, vkey); err != nil {
+		return st, nil, damaged(-1, "the checkpoint is not as it was signed: "+err.Error())
 	}
-	records := make([]*group.Record, 0, h.Count)
+	st.records = make([]*group.Record, 0, h.Count)
 	for len(lines) > 0 {
 		line, rest, _ := bytes.Cut(lines, []byte("\n"))
 		lines = rest
 		e, err := audit.DecodeLine(line)
 		if err != nil {
-			return nil, tree, c, damaged(tree.Size, err.Error())
+			return st, nil, damaged(st.tree.Size, err.Error())
 		}
-		r := &group.Record{Entry: e, ID: ulid.MustParseStrict(e.ID), Line: line, Leaf: tlog.RecordHash(line), Index: tree.Size}
-		tree.Append(r.Leaf, nil)
-		records = append(records, r)
+		r := &group.Record{Entry: e, ID: ulid.MustParseStrict(e.ID), Line: line, Leaf: tlog.RecordHash(line), Index: st.tree.Size}
+		st.tree.Append(r.Leaf, nil)
+		st.records = append(st.records, r)
 	}
-	if root := tree.Root(); c.Size != tree.Size || c.Root != [32]byte(root) {
-		return nil, tree, c, &audit.TamperError{
-			Path: numbered(batchPrefix, n), Index: -1, Reason: "entries are not those that were signed",
-			Want: fmt.Sprintf("%d entries, root %x", c.Size, c.Root), Got: fmt.Sprintf("%d, %x", tree.Size, root),
+	if root := st.tree.Root(); st.head.Size != st.tree.Size || st.head.Root != [32]byte(root) {
+		return st, nil, &audit.TamperError{
+			Path: name, Index: -1, Reason: "entries are not those that were signed",
+			Want: fmt.Sprintf("%d entries, root %x", st.head.Size, st.head.Root), Got: fmt.Sprintf("%d, %x", st.tree.Size, root),
 		}
 	}
-	return records, tree, c, nil
+	if h.Key == "" {
+		return st, nil, nil
+	}
+	c := audit.KeyChange{From: st.tree.Size, Previous: vkey, Key: h.Key, Entry: st.records[len(st.records)-1].Line, Note: h.Note}
+	if c, err = audit.ParseKeyChange(c.Encode()); err == nil {
+		st.head, err = group.Only(st.head, h.Key)
+	}
+	if err != nil {
+		return st, nil, damaged(-1, "a change of the key is not as it should be: "+err.Error())
+	}
+	return st, &c, nil
 }
 
-// absorb takes a batch that another process stored. The caller holds step.
-func (l *Ledger) absorb(n int64, body []byte) (rest []byte, err error) {
+// absorb takes a batch that somebody stored. The caller holds step.
+func (l *Ledger) absorb(n int64, body []byte) ([]derived, error) {
 	h, lines, rest, err := cutBatch(body)
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("something after the last line")
+	}
 	if err != nil {
 		return nil, &audit.TamperError{Path: numbered(batchPrefix, n), Index: -1, Reason: err.Error()}
 	}
-	records, tree, c, err := l.check(n, h, lines)
+	st, change, err := l.check(n, h, lines)
 	if err != nil {
 		return nil, err
 	}
-	return rest, l.state.take(n, records, tree, c)
+	st.body = body
+	if change != nil {
+		if err := l.keys.Learn(*change); err != nil {
+			return nil, err
+		}
+	}
+	return l.state.take(st, l.cfg.chunkLen)
 }

@@ -1,18 +1,24 @@
 package s3
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
 )
 
 // Verify reads every object anew and checks it: lines, chain of batches, signed
-// checkpoints, tiles, and that no object has an older version or a marker of a
-// removal. It returns a report, a [*audit.TamperError] whose Path is the object,
-// or the error that kept it from reading.
+// checkpoints, everything that is derived from the batches, and that no object
+// has an older version or a marker of a removal. It returns a report, a
+// [*audit.TamperError] whose Path is the object, or the error that kept it from
+// reading.
 func (l *Ledger) Verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Report, error) {
 	report, err := l.verify(ctx, cfg)
 	if err != nil {
@@ -21,139 +27,230 @@ func (l *Ledger) Verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Repo
 	return report, nil
 }
 
+// verifier reads the ledger from its first batch on, as another process would,
+// and gathers what must be in the derived objects.
+type verifier struct {
+	*Ledger
+	want  map[string]string  // SHA-256 of derived objects, by name
+	known map[int64][]string // names of checkpoints, by size
+	chunk hash.Hash          // of the batches since the last chunk
+}
+
 func (l *Ledger) verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Report, error) {
 	var none audit.Report
-	if err := l.usable(ctx); err != nil {
+	if err := l.Usable(ctx); err != nil {
 		return none, err
 	}
-	if cfg.Key != "" && cfg.Key != l.VerifierKey() {
-		return none, &audit.TamperError{Path: ledgerName, Index: -1, Reason: "signed with another key than the trusted one", Want: cfg.Key, Got: l.VerifierKey()}
-	}
-	again := &Ledger{cfg: l.cfg, bucket: l.bucket, signer: l.signer, ctx: ctx}
+	again := &Ledger{cfg: l.cfg, bucket: l.bucket, keys: group.ReadOnly(l.VerifierKey()), ctx: ctx}
 	again.state.init()
 	if err := again.identify(ctx); err != nil {
 		return none, err
 	}
-	// From the batches, not from the packs: they are what was signed first.
-	again.step.Lock()
-	defer again.step.Unlock()
-	for n := int64(0); ; n = again.state.next {
-		body, err := l.bucket.get(ctx, numbered(batchPrefix, n))
-		if err != nil {
-			if again.state.next == n && errors.Is(err, errAbsent) {
-				break
-			}
-			return none, err
-		}
-		rest, err := again.absorb(n, body)
-		if err == nil && len(rest) > 0 {
-			err = &audit.TamperError{Path: numbered(batchPrefix, n), Index: -1, Reason: "something after the last line"}
-		}
-		if err != nil {
-			return none, err
-		}
-		if cfg.Progress != nil {
-			cfg.Progress(again.Size(), max(again.Size(), l.Size()))
+	v := verifier{Ledger: again, want: map[string]string{}, known: map[int64][]string{}, chunk: sha256.New()}
+	if err := v.listCheckpoints(ctx); err != nil {
+		return none, err
+	}
+	v.step.Lock()
+	defer v.step.Unlock()
+	if err := v.batches(ctx, cfg.Progress, l); err != nil {
+		return none, err
+	}
+	for _, trusted := range []string{cfg.Key, l.VerifierKey()} {
+		if trusted != "" && !v.keys.Trusts(trusted) {
+			return none, &audit.TamperError{Path: ledgerName, Index: -1, Reason: "signed with another key than the trusted one", Want: trusted, Got: v.keys.VerifierKey()}
 		}
 	}
-	for _, check := range []func(context.Context) error{again.complete, again.checkDerived, again.checkVersions} {
-		if err := check(ctx); err != nil {
-			return none, err
-		}
+	if err := v.checkDerived(ctx); err != nil {
+		return none, err
 	}
-	for _, held := range []string{string(cfg.Checkpoint), l.Checkpoint().Note} {
-		if held != "" {
-			if err := again.consistent(held, again.Checkpoint()); err != nil {
+	p, err := v.pointer(ctx)
+	if err == nil {
+		err = v.complete(ctx, p)
+	}
+	if err == nil {
+		err = v.checkVersions(ctx)
+	}
+	if err != nil {
+		return none, err
+	}
+	held := []string{string(cfg.Checkpoint), l.Head().Note}
+	for _, c := range cfg.Checkpoints {
+		held = append(held, c.Note)
+	}
+	for _, text := range held {
+		if text != "" {
+			if err := v.consistent(ctx, text); err != nil {
 				return none, err
 			}
 		}
 	}
-	head := again.Checkpoint()
-	report := audit.Report{Origin: l.Origin(), Key: l.VerifierKey(), Checkpoint: head, Entries: head.Size, Segments: int(again.state.next), Clean: true}
-	for _, p := range again.state.places {
-		report.Bytes += int64(p.end-p.start) + 1
-	}
+	head := v.Head()
+	report := audit.Report{Origin: l.Origin(), Key: v.keys.VerifierKey(), Checkpoint: head, Entries: head.Size, Segments: int(v.state.next), Clean: true}
+	report.Bytes = v.state.view().total().Bytes
 	return report, nil
 }
 
-// checkDerived compares every checkpoint, tile and pack with the batches.
-func (l *Ledger) checkDerived(ctx context.Context) error {
-	checkpoints, err := l.bucket.list(ctx, checkpointPrefix, "")
-	if err != nil {
-		return err
-	}
-	for _, o := range checkpoints {
-		body, err := l.bucket.get(ctx, o.name)
+// batches reads them all; packed ones too, for they are what was signed first.
+func (v *verifier) batches(ctx context.Context, progress func(done, total int64), l *Ledger) error {
+	for n := int64(0); ; n++ {
+		body, err := v.bucket.get(ctx, numbered(batchPrefix, n))
+		if errors.Is(err, errAbsent) {
+			return nil
+		}
+		var list []derived
+		if err == nil {
+			list, err = v.absorb(n, body)
+		}
+		if err == nil {
+			err = v.note(n, body, list)
+		}
+		if err == nil {
+			err = v.compare(ctx)
+		}
 		if err != nil {
 			return err
 		}
-		if size, ok := number(checkpointPrefix, o.name); !ok {
-			return &audit.TamperError{Path: o.name, Index: -1, Reason: "does not belong in a ledger"}
-		} else if c, err := group.OpenCheckpoint(string(body), l.VerifierKey()); err != nil || c.Size != size {
-			return &audit.TamperError{Path: o.name, Index: -1, Reason: "checkpoint is not as it was signed"}
-		}
-		if err := l.consistent(string(body), l.Checkpoint()); err != nil {
-			return err
+		if size := v.Head().Size; progress != nil {
+			progress(size, max(size, l.Size()))
 		}
 	}
-	if err := l.checkTiles(ctx); err != nil {
-		return err
-	}
-	return l.checkPacks(ctx)
 }
 
-func (l *Ledger) checkTiles(ctx context.Context) error {
-	tiles, err := l.bucket.list(ctx, tilePrefix, "")
-	if err != nil {
-		return err
+// note takes note of what follows from a batch.
+func (v *verifier) note(n int64, body []byte, list []derived) error {
+	for _, d := range list {
+		sum := sha256.Sum256(d.body)
+		v.want[d.name] = hex.EncodeToString(sum[:])
 	}
-	for _, o := range tiles {
-		var level int
-		var n int64
-		if _, err := fmt.Sscanf(o.name, tilePrefix+"%d/%d", &level, &n); err != nil {
-			return &audit.TamperError{Path: o.name, Index: -1, Reason: "does not belong in a ledger"}
-		}
-		body, err := l.bucket.get(ctx, o.name)
+	v.chunk.Write(body)
+	if (n+1)%v.cfg.chunkLen != 0 {
+		return nil
+	}
+	k := n / v.cfg.chunkLen
+	v.want[numbered(chunkPrefix, k)] = hex.EncodeToString(v.chunk.Sum(nil))
+	v.chunk.Reset()
+	line, err := v.snapshotJSON()
+	sum := sha256.Sum256(line)
+	v.want[numbered(statePrefix, k+1)] = hex.EncodeToString(sum[:])
+	return err
+}
+
+// listCheckpoints finds the checkpoints that were stored.
+func (v *verifier) listCheckpoints(ctx context.Context) error {
+	for _, prefix := range []string{checkpointPrefix, cosignedPrefix} {
+		all, err := v.bucket.list(ctx, prefix, "")
 		if err != nil {
 			return err
 		}
-		want, err := l.memoryTile(level, n, audit.TileWidth)
-		if err != nil || string(want) != string(body) {
-			return &audit.TamperError{Path: o.name, Index: -1, Reason: "tile is not that of the entries"}
+		for _, o := range all {
+			size, ok := number(prefix, o.name)
+			if !ok {
+				return &audit.TamperError{Path: o.name, Index: -1, Reason: "does not belong in a ledger"}
+			}
+			v.known[size] = append(v.known[size], o.name)
 		}
 	}
 	return nil
 }
 
-func (l *Ledger) checkPacks(ctx context.Context) error {
-	packs, err := l.bucket.list(ctx, packPrefix, "")
-	if err != nil {
-		return err
-	}
-	for _, o := range packs {
-		k, ok := number(packPrefix, o.name)
-		if !ok {
-			return &audit.TamperError{Path: o.name, Index: -1, Reason: "does not belong in a ledger"}
-		}
-		body, err := l.bucket.get(ctx, o.name)
+// compare checks the stored checkpoints of the present size.
+func (v *verifier) compare(ctx context.Context) error {
+	head := v.Head()
+	for _, name := range v.known[head.Size] {
+		body, err := v.bucket.get(ctx, name)
 		if err != nil {
 			return err
 		}
-		for n := k * l.cfg.packLen; n < (k+1)*l.cfg.packLen; n++ {
-			batch, err := l.bucket.get(ctx, numbered(batchPrefix, n))
+		c, err := v.keys.Open(string(body))
+		if err != nil || c.Size != head.Size {
+			return &audit.TamperError{Path: name, Index: -1, Reason: "checkpoint is not as it was signed"}
+		}
+		if c.Root != head.Root {
+			return &audit.TamperError{
+				Path: name, Index: -1, Reason: fmt.Sprintf("the first %d entries are not those that were signed", c.Size),
+				Want: fmt.Sprintf("root %x", c.Root), Got: fmt.Sprintf("%x", head.Root),
+			}
+		}
+	}
+	delete(v.known, head.Size)
+	return nil
+}
+
+// checkDerived compares every derived object with what follows from the batches.
+// One that is missing can be made again.
+func (v *verifier) checkDerived(ctx context.Context) error {
+	for size, names := range v.known {
+		if size <= v.Head().Size {
+			return &audit.TamperError{Path: names[0], Index: -1, Reason: "no batch ends there"}
+		}
+	}
+	for _, prefix := range []string{tilePrefix, pagePrefix, chunkPrefix, statePrefix} {
+		all, err := v.bucket.list(ctx, prefix, "")
+		if err != nil {
+			return err
+		}
+		for _, o := range all {
+			want, ok := v.want[o.name]
+			if !ok && v.newer(o.name) {
+				continue // stored since
+			}
+			body, err := v.bucket.get(ctx, o.name)
 			if err != nil {
 				return err
 			}
-			if len(body) < len(batch) || string(body[:len(batch)]) != string(batch) {
-				return &audit.TamperError{Path: o.name, Index: -1, Reason: fmt.Sprintf("pack does not hold batch %d as it is", n)}
+			if prefix == statePrefix && ok {
+				if body, err = v.unseal(o.name, body); err != nil {
+					return &audit.TamperError{Path: o.name, Index: -1, Reason: "state is not as it was sealed: " + err.Error()}
+				}
 			}
-			body = body[len(batch):]
-		}
-		if len(body) > 0 {
-			return &audit.TamperError{Path: o.name, Index: -1, Reason: "something after the last batch"}
+			if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != want {
+				return &audit.TamperError{Path: o.name, Index: -1, Reason: "object is not what follows from the entries", Want: want, Got: hex.EncodeToString(sum[:])}
+			}
 		}
 	}
 	return nil
+}
+
+// newer reports whether a derived object is of entries that were appended since
+// the batches were read.
+func (v *verifier) newer(name string) bool {
+	if k, ok := number(chunkPrefix, name); ok {
+		return k >= v.state.next/v.cfg.chunkLen
+	}
+	if k, ok := number(statePrefix, name); ok {
+		return k > v.state.next/v.cfg.chunkLen
+	}
+	var level int
+	var n int64
+	if _, err := fmt.Sscanf(name, tilePrefix+"%d/%d", &level, &n); err == nil && level >= 0 && level < 8 {
+		return name == leveled(tilePrefix, level, n) && n >= v.Head().Size>>(8*(level+1))
+	}
+	if _, err := fmt.Sscanf(name, pagePrefix+"%d/%d", &level, &n); err == nil && level > 0 && level < 8 {
+		span := v.cfg.chunkLen
+		for range level {
+			span *= fan
+		}
+		return name == leveled(pagePrefix, level, n) && n+span > v.state.next
+	}
+	return false
+}
+
+// unseal checks the seal of a state by any of the ledger's keys, and returns what
+// is sealed.
+func (v *verifier) unseal(name string, body []byte) ([]byte, error) {
+	line, seal, _ := bytes.Cut(body, []byte("\n"))
+	line = append(line[:len(line):len(line)], '\n')
+	k, _ := number(statePrefix, name)
+	err := errors.New("no key")
+	for _, key := range v.keys.VerifierKeys() {
+		if err = group.CheckSeal(string(seal), sealed(k), sha256.Sum256(line), key); err == nil {
+			break
+		}
+	}
+	if err == nil && !json.Valid(line) {
+		err = errors.New("not JSON")
+	}
+	return line, err
 }
 
 // checkVersions looks for objects that were removed or replaced: in a bucket

@@ -1,18 +1,13 @@
 package group
 
 import (
-	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/bits"
 	"os"
-	"path/filepath"
 	"strings"
 
-	"crypto/sha256"
-
-	"github.com/oklog/ulid/v2"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -40,6 +35,19 @@ func (s *Signer) Sign(size int64, root tlog.Hash) (audit.Checkpoint, error) {
 		return audit.Checkpoint{}, fmt.Errorf("sign checkpoint: %w", err)
 	}
 	return audit.Checkpoint{Size: size, Root: root, Note: string(signed)}, nil
+}
+
+// Cosign adds the signature to a checkpoint that others have signed, unless it is
+// there already.
+func (s *Signer) Cosign(c audit.Checkpoint) (audit.Checkpoint, error) {
+	own, err := s.Sign(c.Size, c.Root)
+	if err != nil {
+		return c, err
+	}
+	if _, sig, _ := strings.Cut(own.Note, "\n\n"); !strings.Contains(c.Note, sig) {
+		c.Note += sig
+	}
+	return c, nil
 }
 
 // LoadSigner reads the signing key in file, one line in the note format and for
@@ -90,113 +98,49 @@ func NewSigner(skey string) (*Signer, error) {
 	return &Signer{signer: signer, vkey: vkey}, nil
 }
 
-// makeKey writes a new key. If somebody else makes one at the same moment, the
-// first one stays.
-func makeKey(file, origin string) (err error) {
-	if origin == "" {
-		origin = "kaizen/" + strings.ToLower(ulid.Make().String())
-	}
-	skey, _, err := note.GenerateKey(rand.Reader, origin)
+// Only is the checkpoint with the signature of one key alone, which must be
+// there.
+func Only(c audit.Checkpoint, vkey string) (audit.Checkpoint, error) {
+	v, err := note.NewVerifier(vkey)
 	if err != nil {
-		return fmt.Errorf("make key of %q: %w", origin, err)
+		return c, err
 	}
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	n, err := note.Open([]byte(c.Note), note.VerifierList(v))
+	if err != nil {
+		return c, err
 	}
-	tmp, err := os.CreateTemp(dir, filepath.Base(file)+".*.tmp") // mode 0600
+	sig := n.Sigs[0]
+	c.Note = n.Text + "\n— " + sig.Name + " " + sig.Base64 + "\n"
+	return c, nil
+}
+
+// Seal signs the SHA-256 of something that is derived from the ledger: what
+// names its kind. It can be taken for no checkpoint, whose first line is the
+// origin.
+func (s *Signer) Seal(what string, sum [sha256.Size]byte) (string, error) {
+	signed, err := note.Sign(&note.Note{Text: sealText(s.Origin(), what, sum)}, s.signer)
+	if err != nil {
+		return "", fmt.Errorf("seal %s: %w", what, err)
+	}
+	return string(signed), nil
+}
+
+// CheckSeal is an error unless vkey has made the seal.
+func CheckSeal(seal, what string, sum [sha256.Size]byte, vkey string) error {
+	v, err := note.NewVerifier(vkey)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
-	_, err = tmp.WriteString(skey + "\n")
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), file); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	d, err := os.Open(dir)
+	n, err := note.Open([]byte(seal), note.VerifierList(v))
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// Tree is the right edge of a Merkle tree: the roots of its perfect subtrees,
-// from the largest to the smallest, one for each bit of the size.
-type Tree struct {
-	Size int64
-	Edge []tlog.Hash
-}
-
-// Node is the root of a subtree of 256^Level leaves: what a tile of that level
-// holds at that place.
-type Node struct {
-	Level int
-	N     int64
-	Hash  tlog.Hash
-}
-
-// Append adds a leaf, and to nodes the subtrees of 256^n leaves that it
-// completes.
-func (t *Tree) Append(leaf tlog.Hash, nodes []Node) []Node {
-	h := leaf
-	for level, s := 1, t.Size; s&1 == 1; level, s = level+1, s>>1 {
-		last := len(t.Edge) - 1
-		h = hashNode(t.Edge[last], h)
-		t.Edge = t.Edge[:last]
-		if level%8 == 0 {
-			nodes = append(nodes, Node{Level: level / 8, N: t.Size >> level, Hash: h})
-		}
+	if n.Text != sealText(v.Name(), what, sum) || len(n.Sigs)+len(n.UnverifiedSigs) != 1 {
+		return errors.New("sealed was something else")
 	}
-	t.Edge = append(t.Edge, h)
-	t.Size++
-	return nodes
+	return nil
 }
 
-// Root is the RFC 6962 root.
-func (t *Tree) Root() tlog.Hash {
-	if t.Size == 0 {
-		return sha256.Sum256(nil)
-	}
-	last := len(t.Edge) - 1
-	h := t.Edge[last]
-	for i := last - 1; i >= 0; i-- {
-		h = hashNode(t.Edge[i], h)
-	}
-	return h
-}
-
-// Clone returns a copy that shares nothing.
-func (t *Tree) Clone() Tree { return Tree{Size: t.Size, Edge: append([]tlog.Hash(nil), t.Edge...)} }
-
-// Marshal gives the edge as bytes, 32 for each hash.
-func (t *Tree) Marshal() []byte {
-	b := make([]byte, 0, len(t.Edge)*tlog.HashSize)
-	for _, h := range t.Edge {
-		b = append(b, h[:]...)
-	}
-	return b
-}
-
-// ParseTree reads what [Tree.Marshal] gave for a tree of that size.
-func ParseTree(size int64, edge []byte) (Tree, error) {
-	if size < 0 || len(edge) != bits.OnesCount64(uint64(size))*tlog.HashSize {
-		return Tree{}, fmt.Errorf("right edge of %d bytes for a tree of %d entries", len(edge), size)
-	}
-	t := Tree{Size: size}
-	for i := 0; i < len(edge); i += tlog.HashSize {
-		t.Edge = append(t.Edge, tlog.Hash(edge[i:i+tlog.HashSize]))
-	}
-	return t, nil
-}
-
-// hashNode is SHA-256(0x01 || left || right), on the stack.
-func hashNode(left, right tlog.Hash) tlog.Hash {
-	var buf [1 + 2*tlog.HashSize]byte
-	buf[0] = 1
-	copy(buf[1:], left[:])
-	copy(buf[1+tlog.HashSize:], right[:])
-	return sha256.Sum256(buf[:])
+func sealText(origin, what string, sum [sha256.Size]byte) string {
+	return fmt.Sprintf("kaizen derived %s\n%s\n%s\n", what, origin, tlog.Hash(sum))
 }

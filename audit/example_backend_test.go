@@ -1,0 +1,91 @@
+package audit_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kaizen-go/kaizen/audit"
+)
+
+// published is a ledger whose checkpoints are to be shown to others.
+type published struct{ *audit.Ledger }
+
+func (p published) Publish(ctx context.Context) error { return p.Flush(ctx) }
+func (p published) Published() audit.Checkpoint       { return p.Checkpoint() }
+func (p published) Keep(context.Context, string)      {}
+
+// A backend of one's own has its checkpoints anchored in the background, and the
+// last one when it is closed.
+func ExampleStartOutward() {
+	tmp, err := os.MkdirTemp("", "outward")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(tmp)
+	l, err := audit.Open(filepath.Join(tmp, "audit"), audit.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer l.Close()
+	if _, err := l.Append(context.Background(), audit.Entry{AgentID: "planner", Action: "run.start", Result: audit.Success}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	out := audit.StartOutward(published{l}, audit.OutwardConfig{Anchors: []audit.Anchor{
+		audit.AnchorFunc(func(_ context.Context, c audit.Checkpoint) error {
+			fmt.Println("kept elsewhere:", c.Size, "entry")
+			return nil
+		}),
+	}}, nil)
+	out.Close()
+	fmt.Println("every anchor has", out.Stats().Anchored)
+	// Output:
+	// kept elsewhere: 1 entry
+	// every anchor has 1
+}
+
+// A change of the key can be followed by whoever trusts the key before.
+func ExampleParseKeyChange() {
+	tmp, err := os.MkdirTemp("", "keychange")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(tmp)
+	dir := filepath.Join(tmp, "audit")
+	l, err := audit.Open(dir, audit.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer l.Close()
+	trusted, _, err := l.RotateKey(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	line, err := os.ReadFile(filepath.Join(dir, "keys.jsonl"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	c, err := audit.ParseKeyChange(line)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	e, err := audit.DecodeLine(c.Entry)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(c.Previous == trusted, c.Key == l.VerifierKey(), "from", c.From)
+	fmt.Println(e.Action == audit.KeyChangeEntry(c.Previous, c.Key).Action, e.Action)
+	// Output:
+	// true true from 1
+	// true ledger.key_rotation
+}
