@@ -148,8 +148,8 @@ type told struct {
 
 // quickly makes the intervals of a file short enough for a test.
 var quickly = strings.NewReplacer("group_wait: 30s", "group_wait: 0s", "group_interval: 5m", "group_interval: 1s", "group_interval: 1m", "group_interval: 1s",
-	"[5m]", "[6s]", "[10m]", "[6s]", "[15m]", "[6s]", "for: 5m", "for: 1s", "for: 2m", "for: 1s", "interval: 30s", "interval: 1s",
-	"offset 10m", "offset 6s")
+	"[5m]", "[12s]", "[10m]", "[12s]", "[15m]", "[12s]", "for: 5m", "for: 1s", "for: 2m", "for: 1s", "interval: 30s", "interval: 1s",
+	"offset 10m", "offset 12s")
 
 // TestAlertsEndToEnd: agents fail; Prometheus notices, Alertmanager tells a
 // webhook of ours; they stop failing, and it tells that too.

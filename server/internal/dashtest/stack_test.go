@@ -23,6 +23,10 @@ import (
 
 const scrapeEvery = time.Second
 
+// prometheusEvery is as long as a scrape may take, too: a busy machine needs a
+// second and more for a page of metrics.
+const prometheusEvery = 3 * time.Second
+
 // startServer serves in this process until the test ends.
 func startServer(t *testing.T) *server.Server {
 	t.Helper()
@@ -143,7 +147,7 @@ func startPrometheus(t *testing.T, srv *server.Server, more string) string {
 	prometheus := program(t, "prometheus")
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf(`global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: %[1]s}
+	text := fmt.Sprintf(`global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: 1s}
 scrape_configs:
 - job_name: kaizen
   static_configs: [{targets: [%[2]q]}]
@@ -151,7 +155,7 @@ scrape_configs:
   metrics_path: /metrics/agents
   honor_labels: true
   static_configs: [{targets: [%[2]q]}]
-%[3]s`, scrapeEvery, srv.UIAddr(), more)
+%[3]s`, prometheusEvery, srv.UIAddr(), more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
