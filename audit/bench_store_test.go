@@ -78,22 +78,15 @@ func measure(b *testing.B, run func()) {
 // is kept under KAIZEN_BENCH_DIR, if that is set, for the next run.
 func storeLedger(b *testing.B, n int, sealed bool) string {
 	b.Helper()
-	top := os.Getenv("KAIZEN_BENCH_DIR")
-	if top == "" {
-		top = b.TempDir()
-	}
-	dir := filepath.Join(top, fmt.Sprintf("ledger-%d-%v", n, sealed))
-	if _, err := os.Stat(filepath.Join(dir, "done")); err == nil {
-		return filepath.Join(dir, "audit")
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		b.Fatal(err)
+	dir, have := benchDir(b, fmt.Sprintf("ledger-%d-%v", n, sealed))
+	if have {
+		return dir
 	}
 	cfg := Config{SealAfter: NoAge}
 	if !sealed {
 		cfg.segmentBytes = 256 << 20
 	}
-	l := mustOpen(b, filepath.Join(dir, "audit"), cfg)
+	l := mustOpen(b, dir, cfg)
 	batch := make([]Entry, 0, 1000)
 	for i := range n {
 		if batch = append(batch, storeEntry(i)); len(batch) == cap(batch) || i == n-1 {
@@ -114,10 +107,8 @@ func storeLedger(b *testing.B, n int, sealed bool) string {
 		}
 	}
 	mustClose(b, l)
-	if err := os.WriteFile(filepath.Join(dir, "done"), nil, 0o600); err != nil {
-		b.Fatal(err)
-	}
-	return filepath.Join(dir, "audit")
+	benchDone(b, dir)
+	return dir
 }
 
 // forms runs a benchmark on open and on sealed segments.
@@ -145,6 +136,93 @@ func BenchmarkOpen(b *testing.B) {
 			}
 		})
 	})
+}
+
+// BenchmarkOpenMany opens a ledger of 5,000 sealed segments of twenty entries,
+// as long retention and a short SealAfter make them, for reading and for writing.
+func BenchmarkOpenMany(b *testing.B) {
+	dir := manySegments(b, 5000)
+	b.Run("reading", func(b *testing.B) {
+		measure(b, func() {
+			r, err := OpenReader(dir)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := r.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+	b.Run("writing", func(b *testing.B) {
+		var closing time.Duration
+		measure(b, func() {
+			l, err := Open(dir, Config{SealAfter: NoAge})
+			if err != nil {
+				b.Fatal(err)
+			}
+			before := time.Now()
+			mustClose(b, l)
+			closing += time.Since(before)
+		})
+		b.ReportMetric(closing.Seconds()*1e3/float64(b.N), "closing-ms/op")
+	})
+}
+
+// manySegments makes a ledger of n sealed segments, which is kept like that of
+// storeLedger.
+func manySegments(b *testing.B, n int) string {
+	b.Helper()
+	dir, have := benchDir(b, fmt.Sprintf("segments-%d", n))
+	if have {
+		return dir
+	}
+	l := mustOpen(b, dir, Config{segmentBytes: 1 << 20, SealAfter: NoAge})
+	batch := make([]Entry, 20)
+	for i := range n {
+		for k := range batch {
+			batch[k] = storeEntry(i*len(batch) + k)
+		}
+		if _, err := l.AppendBatch(context.Background(), batch); err != nil {
+			b.Fatal(err)
+		}
+		if err := l.rotate(); err != nil {
+			b.Fatal(err)
+		}
+		if i%64 == 63 || i == n-1 {
+			if err := l.packer.seal(context.Background(), false); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	mustClose(b, l)
+	benchDone(b, dir)
+	return dir
+}
+
+// benchDir is where a ledger of that name belongs, and whether a run before
+// left it there: under KAIZEN_BENCH_DIR, if that is set.
+func benchDir(b *testing.B, name string) (dir string, have bool) {
+	b.Helper()
+	top := os.Getenv("KAIZEN_BENCH_DIR")
+	if top == "" {
+		top = b.TempDir()
+	}
+	top = filepath.Join(top, name)
+	dir = filepath.Join(top, "audit")
+	if _, err := os.Stat(filepath.Join(top, "done")); err == nil {
+		return dir, true
+	}
+	if err := os.RemoveAll(top); err != nil {
+		b.Fatal(err)
+	}
+	return dir, false
+}
+
+func benchDone(b *testing.B, dir string) {
+	b.Helper()
+	if err := os.WriteFile(filepath.Join(filepath.Dir(dir), "done"), nil, 0o600); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // BenchmarkQueryStore finds one agent in a thousand, a trace of six, counts and

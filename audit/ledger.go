@@ -62,7 +62,9 @@ type Config struct {
 	// SegmentBytes is the size from which on a segment of lines is full: it is
 	// then sealed, that is compressed and given an index file, in the
 	// background. If zero, 64 MiB, which keeps opening a ledger quick. At most
-	// 1 GiB.
+	// 1 GiB. Each full segment that still waits for that has its index in memory,
+	// a fourth of its size: when 256 MiB of lines wait, or two segments if they
+	// are larger, appends wait until one is sealed, see [Stats].
 	SegmentBytes int64
 	// SealAfter is the age of a segment's first entry from which on it is
 	// sealed although it is not full. If zero, 24 hours; [NoAge] for never.
@@ -90,6 +92,8 @@ type Config struct {
 	now func() time.Time
 	// sealing lets the packer run although segmentBytes is set.
 	sealing bool
+	// backlogBytes is how much may wait to be sealed before appends wait.
+	backlogBytes int64
 }
 
 // NoAge is the [Config].SealAfter that leaves segments open until they are full.
@@ -246,7 +250,8 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 //
 // Errors are an [*EntryError] for an entry that cannot be recorded;
 // [ErrClosed]; [ErrFailed]; [ErrNoSpace]; the cause of ctx if it ended while
-// the queue was full, in which case nothing was written; and [ErrUnconfirmed]
+// the queue was full, or too many full segments waited to be sealed, in which
+// case nothing was written; and [ErrUnconfirmed]
 // if ctx ended, or the disk failed, while the entry was being written. Ctx
 // bounds the waiting for others alone: an entry that was queued is written even
 // when ctx has ended, and a call that finds nobody writing writes itself and
@@ -255,6 +260,9 @@ func (l *Ledger) Append(ctx context.Context, e Entry) (Receipt, error) {
 	one := [1]Entry{e}
 	fresh, err := l.vault.admitOne(one[:])
 	if err != nil {
+		return Receipt{}, fmt.Errorf("audit: append: %w", err)
+	}
+	if err := l.packer.backlog.wait(ctx); err != nil {
 		return Receipt{}, fmt.Errorf("audit: append: %w", err)
 	}
 	w := takeWrite()
@@ -277,6 +285,9 @@ func (l *Ledger) AppendBatch(ctx context.Context, entries []Entry) ([]Receipt, e
 	fresh := false
 	if err == nil && personal {
 		entries, fresh, err = l.vault.seal(slices.Clone(entries))
+	}
+	if err == nil {
+		err = l.packer.backlog.wait(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("audit: append: %w", err)
@@ -357,12 +368,16 @@ func (l *Ledger) lead() {
 // durable once a later [Ledger.Flush] or [Ledger.Close] has returned nil.
 // Entries that are lost because the disk failed or was full are counted in
 // [Stats].AsyncFailed. Errors are those of [Ledger.Append], and [ErrFull] if
-// the queue has no room: the entry is then not recorded.
+// the queue has no room, or too many segments wait to be sealed: the entry is
+// then not recorded.
 func (l *Ledger) AppendAsync(e Entry) error {
 	one := [1]Entry{e}
 	fresh, err := l.vault.admitOne(one[:])
 	if err != nil {
 		return fmt.Errorf("audit: append: %w", err)
+	}
+	if l.packer.backlog.full() != nil {
+		return fmt.Errorf("audit: append: segments wait to be sealed: %w", ErrFull)
 	}
 	w := takeWrite()
 	w.async = true
@@ -440,6 +455,7 @@ func (l *Ledger) Stats() Stats {
 	st := l.store.stats()
 	st.Queued = l.queue.len()
 	st.AsyncFailed = l.asyncFailed.Load()
+	st.SealBacklog, st.SealWaits = l.packer.backlog.size(), l.packer.backlog.waits.Load()
 	st.Outward = l.outward.snapshot()
 	return st
 }

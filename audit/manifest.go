@@ -42,6 +42,9 @@ type record struct {
 	root        merkle.Hash // of the tree at the end of the segment
 	// SHA-256 of the lines and of the files.
 	raw, zst, idx, nodes, l0 merkle.Hash
+	// system lists the actions of the ledger's own entries in the segment, see
+	// systemActions. Empty for one that was sealed before this was written down.
+	system string
 	// entry is the index of the ledger's own entry that says the same, prunedAt
 	// that of the one about the removal of lines and index; -1 for none.
 	entry, prunedAt int64
@@ -107,6 +110,9 @@ func (r *record) append(b []byte) []byte {
 	hash("idx", r.idx)
 	hash("nodes", r.nodes)
 	hash("l0", r.l0)
+	if r.system != "" {
+		b = append(append(b, `,"system":`...), r.system...)
+	}
 	num("entry", r.entry)
 	num("pruned", r.prunedAt)
 	return append(b, '}')
@@ -211,6 +217,12 @@ func (r *record) fill(obj map[string]any) error {
 		var ok bool
 		if *dst, ok = hashOf(obj[name]); !ok {
 			return fmt.Errorf("%s is not a hash", name)
+		}
+	}
+	if v, ok := obj["system"]; ok {
+		list, _ := v.([]any)
+		if r.system, ok = systemList(list); !ok || list == nil {
+			return errors.New("system is not a list of the ledger's actions")
 		}
 	}
 	const most = 1 << 31

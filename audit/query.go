@@ -203,7 +203,7 @@ func (s *store) newScanner(seg *segment, q *Query, p *span) (scanner, error) {
 	if seg.rec == nil {
 		return s.newRawScan(seg, q, p), nil
 	}
-	if seg.rec.pruned() || seg.rec.maxTime < p.since || seg.rec.minTime > p.until {
+	if seg.rec.pruned() || seg.rec.maxTime < p.since || seg.rec.minTime > p.until || seg.rec.without(q) {
 		return nil, nil
 	}
 	sc, err := newScan(&sealedIndex{s, seg}, q, p.since, p.until)
@@ -516,6 +516,9 @@ type Stats struct {
 	Queued int
 	// AsyncFailed counts entries that AppendAsync took and the disk did not.
 	AsyncFailed int64
+	// SealBacklog is the size of the lines in full segments that wait to be sealed,
+	// SealWaits the number of appends that were held up because that was too much.
+	SealBacklog, SealWaits int64
 	// Outward says what witnesses and anchors know.
 	Outward OutwardStats
 }

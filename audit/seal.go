@@ -30,33 +30,43 @@ const (
 // segments that are full, copies them to the archive, and removes those that
 // retention does not keep.
 type packer struct {
-	l      *Ledger
-	woken  chan struct{}
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	l       *Ledger
+	woken   chan struct{}
+	backlog *backlog
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
 
 	work   sync.Mutex // one seal, archive or prune at a time; guards what follows
 	enc    *zstd.Encoder
 	closed bool
-	// perFrame is how many lines a frame gets: others for tests alone.
-	perFrame int
+	// old makes segments as they were made at first, for tests: larger frames,
+	// and no list of the ledger's own entries.
+	old bool
 }
 
 // sealEvery is how often age is looked at.
 const sealEvery = time.Minute
 
 func newPacker(l *Ledger) *packer {
-	s := &packer{l: l, woken: make(chan struct{}, 1), perFrame: frameLines}
+	s := &packer{l: l, woken: make(chan struct{}, 1)}
+	s.backlog = newBacklog(&l.cfg, func() {
+		l.cfg.Logger.Warn("audit ledger: entries come faster than full segments can be sealed; appends wait for that", "dir", l.store.dir, "bytes", s.backlog.size())
+	})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
 // start begins the work in the background.
 func (s *packer) start() {
-	s.l.store.mu.Lock()
-	s.l.store.rotated = s.wake
-	s.l.store.mu.Unlock()
+	st := s.l.store
+	st.mu.Lock()
+	st.rotated = func() {
+		s.backlog.set(st.unsealed())
+		s.wake()
+	}
+	s.backlog.set(st.unsealed())
+	st.mu.Unlock()
 	// What is old is found before the first append: an entry that carries a
 	// time of long ago does not have its segment sealed at once.
 	old := s.l.due(time.Now())
@@ -211,6 +221,8 @@ func (s *packer) seal(ctx context.Context, background bool) error {
 		return err
 	}
 	defer end()
+	s.backlog.seal(true)
+	defer s.backlog.seal(false)
 	if s.enc == nil {
 		enc, err := newFrameEncoder()
 		if err != nil {
@@ -246,8 +258,9 @@ func (s *packer) seal(ctx context.Context, background bool) error {
 }
 
 // maxWaiting is how many full segments may wait before sealing stops giving
-// way to appends: each has about 16 MiB of index in memory.
-const maxWaiting = 4
+// way to appends: each has about 16 MiB of index in memory. At twice as many
+// appends wait, see [backlog].
+const maxWaiting = 2
 
 // pace slows background work down while entries come in.
 type pace struct {
@@ -282,7 +295,10 @@ func (p *pace) wait(ctx context.Context) error {
 // crash in between leaves files that the next Open removes.
 func (s *packer) sealOne(ctx context.Context, seg *segment, p pace) error {
 	st := s.l.store
-	b := sealBuild{st: st, seg: seg, enc: s.enc, pace: p, perFrame: s.perFrame}
+	b := sealBuild{st: st, seg: seg, enc: s.enc, pace: p, perFrame: frameLines, listed: !s.old}
+	if s.old {
+		b.perFrame = oldFrameLines
+	}
 	if err := b.write(ctx); err != nil {
 		return errors.Join(err, b.discard())
 	}
@@ -307,6 +323,7 @@ func (s *packer) sealOne(ctx context.Context, seg *segment, p pace) error {
 	st.edge = b.tree
 	st.segs = slices.Clone(st.segs[1:])
 	st.bytes -= seg.size
+	s.backlog.set(st.unsealed())
 	st.mu.Unlock()
 	if err := seg.retire(); err != nil {
 		return err
@@ -331,12 +348,12 @@ func (s *store) replaceManifest(m *manifest) error {
 
 // sealBuild writes the files of a sealed segment.
 type sealBuild struct {
-	st   *store
-	seg  *segment
-	enc  *zstd.Encoder
-	pace pace
-	// perFrame is how many lines a frame gets.
-	perFrame int
+	st       *store
+	seg      *segment
+	enc      *zstd.Encoder
+	pace     pace
+	perFrame int  // how many lines a frame gets
+	listed   bool // whether the record lists the ledger's own entries
 
 	rec  record
 	tree merkle.Tree // at the end of the segment
@@ -356,11 +373,18 @@ func (b *sealBuild) write(ctx context.Context) error {
 		return err
 	}
 	b.raw.Sum(b.rec.raw[:0])
+	idx := b.idx.encode()
 	if err := b.file(seg.idxPath(), &b.rec.idx, func(w *digestWriter) error {
-		_, err := w.Write(b.idx.encode())
+		_, err := w.Write(idx)
 		return err
 	}); err != nil {
 		return err
+	}
+	if b.listed {
+		var err error
+		if b.rec.system, err = systemActions(idx, seg.base, len(seg.leaves)); err != nil {
+			return err
+		}
 	}
 	if err := b.file(seg.nodesPath(), &b.rec.nodes, func(w *digestWriter) error { return writeNodes(w, view, seg) }); err != nil {
 		return err
@@ -510,10 +534,14 @@ func (l *Ledger) vouched(r *record) map[string]any {
 // details are the fields of a record as the ledger's own entry has them.
 func (r *record) details() map[string]any {
 	hex := func(h merkle.Hash) string { return fmt.Sprintf("%x", h) }
-	return map[string]any{
+	d := map[string]any{
 		"base": r.base, "count": r.count, "bytes": r.bytes, "stored": r.stored,
 		"min_time": time.Unix(0, r.minTime), "max_time": time.Unix(0, r.maxTime),
 		"min_id": r.minID, "max_id": r.maxID, "root": hex(r.root), "raw": hex(r.raw),
 		"zst": hex(r.zst), "idx": hex(r.idx), "nodes": hex(r.nodes), "l0": hex(r.l0),
 	}
+	if r.system != "" {
+		d["system"] = r.systemActions()
+	}
+	return d
 }

@@ -188,15 +188,18 @@ func TestSealSurvivesReopening(t *testing.T) {
 	}
 }
 
-// TestFramesOfBefore reads segments with frames of 256 lines, as they were made
-// at first, beside those of today.
-func TestFramesOfBefore(t *testing.T) {
+// TestSegmentsOfBefore reads segments as they were made at first, with frames of
+// 256 lines and no list of the ledger's own entries, beside those of today.
+func TestSegmentsOfBefore(t *testing.T) {
 	fsys := freshFS(t)
 	cfg := small()
 	cfg.fsys, cfg.segmentBytes, cfg.sectionBytes = fsys, 1<<20, 1<<20
 	l := mustOpen(t, "/l/audit", cfg)
 	var want []Entry
-	for _, l.packer.perFrame = range []int{oldFrameLines, frameLines, oldFrameLines} {
+	for _, l.packer.old = range []bool{true, false, true} {
+		if _, _, err := l.Hold(t.Context(), Hold{AgentID: "nobody"}); err != nil {
+			t.Fatal(err)
+		}
 		for range 3 {
 			batch := make([]Entry, 250)
 			for k := range batch {
@@ -219,6 +222,9 @@ func TestFramesOfBefore(t *testing.T) {
 		seg := l.store.sealed[k]
 		b := fsys.get(t, filepath.Join("/l/audit", seg.zstPath()))
 		fr, err := readFrames(bytes.NewReader(b), int64(len(b)), int(seg.rec.count), seg.rec.bytes)
+		if old := per == oldFrameLines; old != (seg.rec.system == "") {
+			t.Errorf("segment %d: list of own entries %q", k, seg.rec.system)
+		}
 		if err != nil || fr.lines != per || len(fr.sizes) != framesOf(int(seg.rec.count), per) {
 			t.Fatalf("segment %d: frames = %+v, %v; want %d lines in each", k, fr, err, per)
 		}
@@ -228,6 +234,10 @@ func TestFramesOfBefore(t *testing.T) {
 		if err != nil || e.ID != want[i].ID {
 			t.Fatalf("Get(%d) = %s, %v, want %s", want[i].Index, e.ID, err, want[i].ID)
 		}
+	}
+	mustClose(t, l)
+	if l = mustOpen(t, "/l/audit", cfg); len(l.Holds()) != 3 {
+		t.Errorf("Holds after opening = %v, want 3", l.Holds())
 	}
 	mustClose(t, l)
 	if r, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{Indexes: true}); err != nil || r.Sealed != 3 {

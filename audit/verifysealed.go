@@ -74,6 +74,9 @@ func (v *verifier) sealedSegment(ctx context.Context, seg *segment) error {
 	if err := v.keysMissing(seg, idx); err != nil {
 		return err
 	}
+	if err := checkSystem(seg, idx); err != nil {
+		return err
+	}
 	v.report.Sealed++
 	v.report.Segments++
 	v.report.Bytes += r.bytes
@@ -112,6 +115,25 @@ func (v *verifier) keysMissing(seg *segment, idx []byte) error {
 		e, err := DecodeLine(line)
 		if err == nil && e.AgentID == systemAgent && e.Action == actionRotation && e.Details["vkey"] == v.store.vkey() {
 			return &TamperError{Path: rotationsName, Index: -1, Reason: fmt.Sprintf("file is missing: entry %d names the present key as a new one", seg.base+int64(i))}
+		}
+	}
+	return nil
+}
+
+// checkSystem compares what the manifest says about the ledger's own entries in
+// a segment with its index.
+func checkSystem(seg *segment, idx []byte) error {
+	if seg.rec.system == "" {
+		return nil
+	}
+	have, err := systemActions(idx, seg.base, int(seg.rec.count))
+	if err != nil {
+		return derived(seg.idxPath(), err)
+	}
+	if have != seg.rec.system {
+		return &TamperError{
+			Path: manifestName, Index: -1, Reason: "segment " + segStem(seg.base) + " has other entries of the ledger's own than the manifest says",
+			Want: seg.rec.system, Got: have,
 		}
 	}
 	return nil

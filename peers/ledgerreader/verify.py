@@ -271,7 +271,7 @@ def sealed_lines(packed, count, where):
     return lines
 
 
-RECORD = ["base", "count", "bytes", "stored", "min_time", "max_time", "min_id", "max_id", "root", "raw", "zst", "idx", "nodes", "l0",
+RECORD = ["base", "count", "bytes", "stored", "min_time", "max_time", "min_id", "max_id", "root", "raw", "zst", "idx", "nodes", "l0", "system",
           "entry", "pruned"]
 
 
@@ -287,7 +287,7 @@ def read_manifest(dir):
     head, records = json.loads(lines[0]), [json.loads(x) for x in lines[1:-2]]
     need(head["format"] == "kaizen-segments" and head["version"] == 2 and head["segments"] == len(records), "segments.json: head")
     for r, line in zip(records, lines[1:]):
-        need(list(r) == RECORD and json.dumps(r, separators=(",", ":")).encode() == line, "segments.json: a segment's line")
+        need(list(r) in (RECORD, [k for k in RECORD if k != "system"]) and json.dumps(r, separators=(",", ":")).encode() == line, "segments.json: a segment's line")
     return records, [bytes.fromhex(h) for h in head["edge"]]
 
 
@@ -414,15 +414,16 @@ class Verifier:
         if (entry["agent_id"], entry["action"], entry["details"].get("history")) == ("kaizen", "ledger.restored", "lost"):
             self.doubt = None
         self.add(leaf)
+        return entry
 
     def sealed(self):
         records, edge = read_manifest(self.dir)
         for r in records:
-            said = {k: r[k] for k in RECORD[:-2]}
+            said = {k: r[k] for k in RECORD[:-2] if k in r}
             if r["pruned"] >= 0:
                 self.wanted.setdefault(r["pruned"], []).append(lambda e, w, said=said: need(
                     (e["agent_id"], e["action"]) == ("kaizen", "ledger.pruned") and
-                    any({k: s[k] for k in said} == said for s in e["details"]["segments"]), w + " is not about that segment"))
+                    any({k: s.get(k) for k in said} == said for s in e["details"]["segments"]), w + " is not about that segment"))
             elif r["entry"] >= 0:
                 self.wanted.setdefault(r["entry"], []).append(lambda e, w, said=said: self.vouched(e, w, said))
         waiting = {}
@@ -459,8 +460,9 @@ class Verifier:
         else:
             lines = sealed_lines(content["zst"], r["count"], "seg/" + files["zst"])
             need(sha256(b"".join(x + b"\n" for x in lines)).hex() == r["raw"], "seg/%s: lines" % files["zst"])
-            for line, leaf in zip(lines, leaves):
-                self.line(line, leaf, "seg/" + files["zst"])
+            entries = [self.line(line, leaf, "seg/" + files["zst"]) for line, leaf in zip(lines, leaves)]
+            own = sorted({e["action"] for e in entries if e["agent_id"] == "kaizen" and e["action"].startswith("ledger.")})
+            need(r.get("system", own) == own, "segments.json: the ledger's own entries in segment " + base)
         need(self.tree.root().hex() == r["root"], "segments.json: root after segment " + base)
         need(nodes_of(r["base"], leaves, waiting) == content["nodes"], "seg/%s: nodes" % files["nodes"])
 
