@@ -81,8 +81,10 @@ func healthyServer(t *testing.T) map[string]string {
 func TestHealthy(t *testing.T) {
 	url := answers(t, healthyServer(t))
 	findings := Examine(t.Context(), Config{DataDir: dataDir(t), Server: url, OTLP: url, Version: "v1", SpoolDir: t.TempDir()})
-	for _, f := range findings {
-		if f.State != OK && f.State != Skipped {
+	for i, f := range findings {
+		if f.Check == "disk" { // how full this machine's is says nothing about the code: see TestDisk
+			findings[i].State = OK
+		} else if f.State != OK && f.State != Skipped {
 			t.Errorf("%s: %s: %s", f.Check, f.State, f.Message)
 		}
 	}
@@ -92,6 +94,27 @@ func TestHealthy(t *testing.T) {
 	for _, check := range []string{"server", "version", "clock", "keys", "ledger", "permissions", "exporter", "telemetry", "spool"} {
 		if f := find(t, findings, check); f.State != OK {
 			t.Errorf("%s was not looked at: %s", check, f.Message)
+		}
+	}
+}
+
+func TestDisk(t *testing.T) {
+	const GB = 1_000_000_000
+	for _, tc := range []struct {
+		name       string
+		free, size int64
+		want       State
+	}{
+		{"empty", 99 * GB, 100 * GB, OK},
+		{"a twentieth is free", 5 * GB, 100 * GB, OK},
+		{"less is free", 5*GB - 1, 100 * GB, Warning},
+		{"small, and half of it free", GB, 2 * GB, Failed},
+		{"nearly full", minFreeBytes - 1, 100 * GB, Failed},
+		{"full", 0, 100 * GB, Failed},
+	} {
+		state, text, advice := judgeDisk(tc.free, tc.size)
+		if state != tc.want || (advice == "") != (tc.want == OK) || !strings.Contains(text, "GB are free") {
+			t.Errorf("%s: judgeDisk = %s, %q, %q, want %s", tc.name, state, text, advice, tc.want)
 		}
 	}
 }
@@ -155,7 +178,7 @@ func TestFindings(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			f := find(t, Examine(ctx, tc.cfg), tc.check)
 			if f.State != tc.state || !strings.Contains(f.Message, tc.text) {

@@ -21,6 +21,8 @@ import (
 
 // Bounds of what is healthy.
 const (
+	// Under minFreeBytes a disk is as good as full; under minFreeShare, which is
+	// much on a large one, it is worth a look.
 	minFreeBytes = 1 << 30
 	minFreeShare = 0.05
 	// maxSkew between this machine and the server: exemplars, traces and logs
@@ -64,9 +66,9 @@ func lookAtDisk(_ context.Context, e *examination) (State, string, string) {
 		return Warning, fmt.Sprintf("%s: %v", e.DataDir, err), ""
 	}
 	free, size := int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
-	text := fmt.Sprintf("%.1f of %.1f GB are free", float64(free)/1e9, float64(size)/1e9)
-	if free < minFreeBytes || float64(free) < minFreeShare*float64(size) {
-		return Failed, text, "free space, or move the data directory: a full disk refuses audit entries and telemetry"
+	state, text, advice := judgeDisk(free, size)
+	if state == Failed {
+		return state, text, advice
 	}
 	probe, err := os.CreateTemp(e.DataDir, "."+"doctor-*")
 	if err != nil {
@@ -74,6 +76,19 @@ func lookAtDisk(_ context.Context, e *examination) (State, string, string) {
 	}
 	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
 		return Failed, err.Error(), ""
+	}
+	return state, text, advice
+}
+
+// judgeDisk says what it means that so many bytes of a disk are free.
+func judgeDisk(free, size int64) (state State, text, advice string) {
+	text = fmt.Sprintf("%.1f of %.1f GB are free", float64(free)/1e9, float64(size)/1e9)
+	advice = "free space, or move the data directory: a full disk refuses audit entries and telemetry"
+	switch {
+	case free < minFreeBytes:
+		return Failed, text, advice
+	case float64(free) < minFreeShare*float64(size):
+		return Warning, text, advice
 	}
 	return OK, text, ""
 }
