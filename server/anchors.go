@@ -39,18 +39,21 @@ func (a *anchorCounts) count(f metrics.CounterID, labels ...string) {
 	}
 }
 
-// outward adds the anchors that are not files to the ledger's configuration, and
-// has the answers of all of them counted.
-func (s *Server) outward(ctx context.Context, out *audit.Config) error {
+// outward is who gets the ledger's checkpoints, with the answers of all of them
+// counted.
+func (s *Server) outward(ctx context.Context) (out audit.OutwardConfig, err error) {
 	cfg, counts := s.cfg.Audit, &s.parts.anchors
-	if cfg.Files.AnchorOTLP != "" {
-		out.Anchors = append(out.Anchors, &anchor.OTLP{URL: cfg.Files.AnchorOTLP})
+	if out, err = cfg.Outward.ledger(); err != nil {
+		return out, err
 	}
-	if cfg.Files.AnchorS3 {
+	if cfg.Outward.AnchorOTLP != "" {
+		out.Anchors = append(out.Anchors, &anchor.OTLP{URL: cfg.Outward.AnchorOTLP})
+	}
+	if cfg.Outward.AnchorS3 {
 		cfg.S3.Logger = s.logger
 		a, err := s3.OpenAnchor(ctx, cfg.S3)
 		if err != nil {
-			return fmt.Errorf("server: %w", err)
+			return out, fmt.Errorf("server: %w", err)
 		}
 		out.Anchors = append(out.Anchors, a)
 	}
@@ -60,5 +63,5 @@ func (s *Server) outward(ctx context.Context, out *audit.Config) error {
 	counts.witness = out.Witness != nil
 	out.Anchors = anchor.Count(out.Anchors, func(target, result string) { counts.count(metrics.AuditAnchors, target, result) })
 	out.Witness = anchor.CountWitness(out.Witness, func(result string) { counts.count(metrics.AuditWitnessings, result) })
-	return nil
+	return out, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kaizen-go/kaizen/audit"
+	"github.com/kaizen-go/kaizen/server/backend/s3"
 )
 
 // Signed checkpoints go to a file and to a log collector, and /metrics says how
@@ -30,7 +31,7 @@ func TestAnchors(t *testing.T) {
 	defer collector.Close()
 	cfg := testConfig(t)
 	file := filepath.Join(t.TempDir(), "kept.jsonl")
-	cfg.Audit.Files = AuditFilesConfig{
+	cfg.Audit.Outward = AuditOutwardConfig{
 		Anchors: []string{file, filepath.Join(t.TempDir(), "no", "such", "directory")}, AnchorOTLP: collector.URL + "/v1/logs", AnchorEvery: 20 * time.Millisecond,
 	}
 	s := start(t, cfg)
@@ -62,9 +63,11 @@ func TestAnchors(t *testing.T) {
 
 func TestAnchorSettings(t *testing.T) {
 	for name, c := range map[string]AuditConfig{
-		"S3 without a bucket": {Files: AuditFilesConfig{AnchorS3: true}},
-		"no URL":              {Files: AuditFilesConfig{AnchorOTLP: "collector:4318"}},
-		"of another backend":  {Backend: AuditPostgres, DSN: "x", Files: AuditFilesConfig{AnchorOTLP: "http://collector:4318"}},
+		"S3 without a bucket": {Outward: AuditOutwardConfig{AnchorS3: true}},
+		"no URL":              {Outward: AuditOutwardConfig{AnchorOTLP: "collector:4318"}},
+		"no PostgreSQL URL":   {Backend: AuditPostgres, DSN: "x", Outward: AuditOutwardConfig{AnchorOTLP: "collector:4318"}},
+		"its own bucket":      {Backend: AuditS3, S3: s3.Config{Endpoint: "x", Bucket: "y"}, Outward: AuditOutwardConfig{AnchorS3: true}},
+		"segments elsewhere":  {Backend: AuditPostgres, DSN: "x", Files: AuditFilesConfig{SegmentBytes: 1 << 20}},
 	} {
 		if _, err := (Config{Audit: c}).settle(); !errors.Is(err, ErrConfig) {
 			t.Errorf("%s: settle = %v, want ErrConfig", name, err)

@@ -37,10 +37,12 @@ type AuditConfig struct {
 
 	// Files tunes a ledger in files.
 	Files AuditFilesConfig
+	// Outward says who gets its signed checkpoints, wherever it is.
+	Outward AuditOutwardConfig
 }
 
 // AuditFilesConfig tunes a ledger that is kept in files. The fields are those of
-// [audit.Config]; the zero value keeps everything and asks nobody.
+// [audit.Config]; the zero value keeps everything.
 type AuditFilesConfig struct {
 	// Retention removes old segments. If zero, nothing is removed.
 	Retention audit.Retention
@@ -51,22 +53,6 @@ type AuditFilesConfig struct {
 	// Archive is a directory to which sealed segments are copied before
 	// retention may remove them. If empty, none.
 	Archive string
-	// Anchors are where checkpoints are kept, every AnchorEvery (1 hour if
-	// zero): files, each named by a path outside the ledger.
-	Anchors     []string
-	AnchorEvery time.Duration
-	// AnchorOTLP is the URL of a log collector that gets checkpoints as well, as
-	// log records over OTLP/HTTP in JSON: http://127.0.0.1:4318/v1/logs. AnchorS3
-	// keeps them in the object store of [AuditConfig].S3, each an object of its
-	// own, locked if that says so.
-	AnchorOTLP string
-	AnchorS3   bool
-	// WitnessFile names a file of witnesses that are asked for cosignatures
-	// every WitnessEvery (1 minute if zero): on each line a URL, a space and a
-	// public key. WitnessQuorum is how many must cosign; if zero, all.
-	WitnessFile   string
-	WitnessQuorum int
-	WitnessEvery  time.Duration
 }
 
 // serverLedger is what the server needs of its ledger, wherever it is.
@@ -82,6 +68,10 @@ func (s *Server) openLedger() (serverLedger, error) {
 	// Opening reads the ledger; a database that does not answer fails the start.
 	ctx, cancel := context.WithTimeout(context.Background(), auditOpenTimeout)
 	defer cancel()
+	outward, err := s.outward(ctx)
+	if err != nil {
+		return nil, err
+	}
 	switch cfg.Backend {
 	case AuditPostgres:
 		dsn, err := cfg.dsn()
@@ -90,20 +80,17 @@ func (s *Server) openLedger() (serverLedger, error) {
 		}
 		return postgres.Open(ctx, postgres.Config{
 			DSN: dsn, Schema: cfg.Schema, KeyFile: keyFile, Logger: s.logger,
-			UsersAreSubjects: true, ClearDetails: audit.TechnicalDetails(),
+			UsersAreSubjects: true, ClearDetails: audit.TechnicalDetails(), Outward: outward,
 		})
 	case AuditS3:
 		cfg.S3.KeyFile, cfg.S3.Origin, cfg.S3.Logger = keyFile, "", s.logger
 		cfg.S3.UsersAreSubjects, cfg.S3.ClearDetails = true, audit.TechnicalDetails()
+		cfg.S3.Outward = outward
 		return s3.Open(ctx, cfg.S3)
 	}
-	ledgerConfig, err := cfg.Files.ledger()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.outward(ctx, &ledgerConfig); err != nil {
-		return nil, err
-	}
+	ledgerConfig := cfg.Files.ledger()
+	ledgerConfig.Witness, ledgerConfig.WitnessEvery = outward.Witness, outward.WitnessEvery
+	ledgerConfig.Anchors, ledgerConfig.AnchorEvery = outward.Anchors, outward.AnchorEvery
 	ledgerConfig.KeyDir = filepath.Join(dir, keysFolder)
 	ledgerConfig.Logger = s.logger
 	// Whoever an agent works for can be forgotten.
@@ -117,13 +104,19 @@ const auditOpenTimeout = 5 * time.Minute
 
 // check refuses what cannot be meant.
 func (c AuditConfig) check() error {
+	if err := c.Outward.check(); err != nil {
+		return err
+	}
+	if c.Outward.AnchorS3 && c.Backend == AuditS3 {
+		return fmt.Errorf("server: %w: an anchor in S3 would be in the bucket of the ledger itself", ErrConfig)
+	}
+	if c.Outward.AnchorS3 && (c.S3.Endpoint == "" || c.S3.Bucket == "") {
+		return fmt.Errorf("server: %w: an anchor in S3 needs endpoint and bucket", ErrConfig)
+	}
 	switch c.Backend {
 	case "", AuditFiles:
-		if c.DSN != "" || c.DSNFile != "" || c.S3.Bucket != "" && !c.Files.AnchorS3 {
+		if c.DSN != "" || c.DSNFile != "" || c.S3.Bucket != "" && !c.Outward.AnchorS3 {
 			return fmt.Errorf("server: %w: a database or a bucket is given, and the audit ledger is kept in files", ErrConfig)
-		}
-		if c.Files.AnchorS3 && (c.S3.Endpoint == "" || c.S3.Bucket == "") {
-			return fmt.Errorf("server: %w: an anchor in S3 needs endpoint and bucket", ErrConfig)
 		}
 		return c.Files.check()
 	case AuditPostgres:
@@ -138,7 +131,7 @@ func (c AuditConfig) check() error {
 		return fmt.Errorf("server: %w: audit backend %q is none of %s, %s, %s", ErrConfig, c.Backend, AuditFiles, AuditPostgres, AuditS3)
 	}
 	if !c.Files.zero() {
-		return fmt.Errorf("server: %w: retention, sealing, archive, anchors and witnesses are settings of a ledger in files, not of %s", ErrConfig, c.Backend)
+		return fmt.Errorf("server: %w: retention, sealing and archive are settings of a ledger in files, not of %s", ErrConfig, c.Backend)
 	}
 	return nil
 }
@@ -157,13 +150,4 @@ func (c AuditConfig) dsn() (string, error) {
 	}
 	b, err := os.ReadFile(c.DSNFile)
 	return strings.TrimSpace(string(b)), err
-}
-
-// ledgerStats is what a ledger knows of its size on disk: nothing if it is not
-// on this machine.
-func ledgerStats(l serverLedger) audit.Stats {
-	if f, ok := l.(interface{ Stats() audit.Stats }); ok {
-		return f.Stats()
-	}
-	return audit.Stats{Entries: l.Size()}
 }

@@ -42,7 +42,7 @@ func (s *Server) registerMetrics(ctx context.Context) (*metrics.Metrics, error) 
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	for signal, size := range map[string]func() int64{
-		"audit":   func() int64 { return ledgerStats(p.ledger).Bytes },
+		"audit":   func() int64 { return p.ledger.Stats().Bytes },
 		"samples": p.metrics.SizeBytes,
 	} {
 		if err := p.registry.Register(storeBytes(signal, size)); err != nil {
@@ -64,9 +64,9 @@ func storeBytes(signal string, size func() int64) prometheus.Collector {
 // watchLedger sets the gauges of the ledger. An empty one has no oldest entry.
 func watchLedger(m *metrics.Metrics, l serverLedger) {
 	m.GaugeFunc(metrics.AuditLedgerEntries, func() float64 { return float64(l.Size()) })
-	m.GaugeFunc(metrics.AuditLedgerBytes, func() float64 { return float64(ledgerStats(l).Bytes) })
+	m.GaugeFunc(metrics.AuditLedgerBytes, func() float64 { return float64(l.Stats().Bytes) })
 	m.GaugeFunc(metrics.AuditOldestEntry, func() float64 {
-		oldest := ledgerStats(l).Oldest
+		oldest := l.Stats().Oldest
 		if oldest.IsZero() {
 			return math.NaN()
 		}

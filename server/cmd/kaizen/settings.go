@@ -105,7 +105,7 @@ func addServerFlags(f *pflag.FlagSet) {
 	f.String("audit-archive", "", "directory to copy sealed segments to; retention waits for it")
 	f.StringSlice("audit-anchor", nil, "file, out of reach of this machine's users, that signed checkpoints are appended to")
 	f.String("audit-anchor-otlp", "", "URL of a log collector that gets signed checkpoints over OTLP/HTTP, such as http://host:4318/v1/logs")
-	f.Bool("audit-anchor-s3", false, "keep signed checkpoints in the object store of --audit-s3-…, while the ledger is in files")
+	f.Bool("audit-anchor-s3", false, "keep signed checkpoints in the object store of --audit-s3-…, while the ledger is elsewhere")
 	f.Duration("audit-anchor-every", 0, "how often (0: 1h)")
 	f.String("audit-witnesses", "", "file of witnesses to ask for cosignatures: a URL and a public key on each line")
 	f.Int("audit-witness-quorum", 0, "how many of them must cosign (0: all)")
@@ -214,6 +214,8 @@ func (s settings) audit() server.AuditConfig {
 		Files: server.AuditFilesConfig{
 			Retention:    audit.Retention{MaxAge: s.AuditMaxAge, MaxBytes: s.AuditMaxBytes},
 			SegmentBytes: s.AuditSegment, SealAfter: s.AuditSealAfter, Archive: s.AuditArchive,
+		},
+		Outward: server.AuditOutwardConfig{
 			Anchors: s.AuditAnchor, AnchorEvery: s.AuditAnchorEvery, AnchorOTLP: s.AuditAnchorOTLP, AnchorS3: s.AuditAnchorS3,
 			WitnessFile: s.AuditWitnesses, WitnessQuorum: s.AuditQuorum, WitnessEvery: s.AuditWitnessTime,
 		},
