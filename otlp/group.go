@@ -3,6 +3,7 @@ package otlp
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/instrumentation"
@@ -107,6 +108,11 @@ func (e *encoder) scopeRecords(dst []byte, scope instrumentation.Scope, records 
 	}
 	dst = e.flushMarks(dst, 3)
 	dst = end(dst, inner)
+	size := 0
+	for _, r := range records {
+		size += len(r) + 6 // its tag and length
+	}
+	dst = slices.Grow(dst, size) // at once: to grow by and by is to copy again and again
 	for _, r := range records {
 		dst = protowire.AppendBytes(protowire.AppendTag(dst, 2, protowire.BytesType), r)
 	}

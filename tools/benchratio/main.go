@@ -5,7 +5,9 @@
 // absolute times say little: subject and baseline run in the same round, several
 // rounds are run, and the median of the ratios of each round is printed.
 //
-//	go run ./tools/benchratio [-rounds 15] [-time 40ms] [-only audit]
+//	go run ./tools/benchratio [-rounds 15] [-time 40ms] [-cpu 1] [-only audit]
+//
+// The root package's name is kaizen.
 package main
 
 import (
@@ -28,10 +30,11 @@ func main() {
 	rounds := flag.Int("rounds", 15, "how often each benchmark runs")
 	benchtime := flag.String("time", "40ms", "how long one run takes, as for go test -benchtime")
 	only := flag.String("only", "", "run only the packages whose path contains this")
+	cpu := flag.Int("cpu", 0, "how many processors a run may use; all of them if 0")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Stdout, *rounds, *benchtime, *only); err != nil {
+	if err := run(ctx, os.Stdout, *rounds, *benchtime, *cpu, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "benchratio:", err)
 		os.Exit(1)
 	}
@@ -44,7 +47,7 @@ type result struct {
 	allocs float64
 }
 
-func run(ctx context.Context, w io.Writer, rounds int, benchtime, only string) error {
+func run(ctx context.Context, w io.Writer, rounds int, benchtime string, cpu int, only string) error {
 	dir, err := os.MkdirTemp("", "benchratio-")
 	if err != nil {
 		return err
@@ -53,10 +56,10 @@ func run(ctx context.Context, w io.Writer, rounds int, benchtime, only string) e
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "package\twhat\tns/op\tB/op\tallocs\tbaseline\tns/op\tratio")
 	for _, s := range suites {
-		if !strings.Contains(s.pkg, only) {
+		if !strings.Contains(s.name(), only) {
 			continue
 		}
-		if err := s.run(ctx, t, dir, rounds, benchtime); err != nil {
+		if err := s.run(ctx, t, dir, rounds, benchtime, cpu); err != nil {
 			return fmt.Errorf("%s: %w", s.pkg, err)
 		}
 	}
@@ -64,7 +67,7 @@ func run(ctx context.Context, w io.Writer, rounds int, benchtime, only string) e
 }
 
 // run compiles the package's tests once and runs them round by round.
-func (s suite) run(ctx context.Context, w io.Writer, dir string, rounds int, benchtime string) error {
+func (s suite) run(ctx context.Context, w io.Writer, dir string, rounds int, benchtime string, cpu int) error {
 	binary := filepath.Join(dir, strings.NewReplacer("/", "-", ".", "").Replace(s.pkg)+".test")
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, s.pkg)
 	build.Stderr = os.Stderr
@@ -74,7 +77,11 @@ func (s suite) run(ctx context.Context, w io.Writer, dir string, rounds int, ben
 	measured := make(map[string][]result)
 	for round := range rounds {
 		fmt.Fprintf(os.Stderr, "benchratio: %s, round %d of %d\n", s.pkg, round+1, rounds)
-		cmd := exec.CommandContext(ctx, binary, "-test.run", "^$", "-test.bench", s.pattern(), "-test.benchmem", "-test.benchtime", benchtime)
+		args := []string{"-test.run", "^$", "-test.bench", s.pattern(), "-test.benchmem", "-test.benchtime", benchtime}
+		if cpu > 0 {
+			args = append(args, "-test.cpu", strconv.Itoa(cpu))
+		}
+		cmd := exec.CommandContext(ctx, binary, args...)
 		cmd.Dir = strings.TrimPrefix(s.pkg, "./")
 		out, err := cmd.Output()
 		if err != nil {
@@ -90,6 +97,14 @@ func (s suite) run(ctx context.Context, w io.Writer, dir string, rounds int, ben
 		}
 	}
 	return nil
+}
+
+// name is the suite's package as -only has it.
+func (s suite) name() string {
+	if s.pkg == "." {
+		return "kaizen"
+	}
+	return s.pkg
 }
 
 // pattern matches the top-level benchmarks of the suite.
