@@ -22,6 +22,7 @@ type committer struct {
 	// clock is the latest time at which a group was made, or the checkpoint
 	// published before.
 	clock time.Time
+	flush time.Duration // what the last one took
 	// pending is to be applied: while the store is locked, and beside the next
 	// flush if that comes at once.
 	pending job
@@ -53,7 +54,7 @@ func (l *Ledger) work() {
 // whether there was one. The caller has the turn.
 func (l *Ledger) turn() bool {
 	c := &l.committer
-	l.queue.settle()
+	l.queue.settle(c.flush)
 	writes := l.queue.take(c.writes[c.at][:0])
 	c.writes[c.at] = writes
 	if len(writes) == 0 {
@@ -105,6 +106,7 @@ func (l *Ledger) acknowledge(writes []*write) error {
 	// Locked from before the answers until the lines are written: whoever has
 	// a receipt finds the entry.
 	l.store.mu.Lock()
+	l.queue.expect(waiting(writes))
 	answer(writes, c.head)
 	c.pending = job{apply: g, head: c.head, done: writes}
 	c.at ^= 1 // what is there was written before the store could be locked
@@ -136,7 +138,9 @@ func (l *Ledger) commit(g *group) (Checkpoint, error) {
 	j := l.committer.pending
 	j.extend, l.committer.pending = g, job{}
 	l.scribe.jobs <- j
+	start := time.Now()
 	err := l.ring.write(pos, g, l.committer.head.Root, l.keeper.durableTo())
+	l.committer.flush = time.Since(start)
 	head := <-l.scribe.heads
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("write ring: %w", err)
@@ -154,6 +158,16 @@ func answer(writes []*write, head Checkpoint) {
 		}
 		w.finish()
 	}
+}
+
+// waiting counts the callers that will be answered.
+func waiting(writes []*write) (n int) {
+	for _, w := range writes {
+		if !w.async {
+			n++
+		}
+	}
+	return n
 }
 
 func (l *Ledger) refuse(writes []*write, err error) {

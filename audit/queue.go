@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Bounds of the queue and of what becomes durable at once.
@@ -16,6 +18,8 @@ const (
 	// The queue holds two groups: one more than is being written.
 	maxQueueEntries = 2 * MaxBatchEntries
 	maxQueueBytes   = 2 * MaxBatchBytes
+	// quiet is how long nobody came back when nobody is expected to.
+	quiet = 15 * time.Microsecond
 )
 
 // queue is where callers hand writes to whoever commits: the caller that found
@@ -24,6 +28,9 @@ const (
 type queue struct {
 	groupBytes int           // what fits one group
 	wake       chan struct{} // one token hands the turn to the committer's goroutine
+
+	// missing are the callers that were answered last and have not come back.
+	missing atomic.Int64
 
 	mu      sync.Mutex // guards what follows
 	items   []*write
@@ -86,6 +93,9 @@ func (q *queue) offer(w *write) (room chan struct{}, lead bool, err error) {
 	q.items = append(q.items, w)
 	q.entries += len(w.ends)
 	q.bytes += len(w.buf)
+	if !w.async {
+		q.missing.Add(-1)
+	}
 	lead, q.busy = !q.busy, true
 	return nil, lead, nil
 }
@@ -143,21 +153,32 @@ func (q *queue) idle() (idle, done bool) {
 	return true, q.closed != nil
 }
 
-// settle lets running callers join the group: writers that were answered
-// together come back together, and yielding while the queue grows doubles the
-// group (31 to 57 entries with 64 writers, measured) at the price of a few
-// microseconds.
-func (q *queue) settle() {
-	const tries = 8
-	for n, i := q.len(), 0; i < tries; i++ {
+// settle lets the callers that were just answered join the next group. They
+// come back together, and those that come too late have to wait for two
+// flushes. It waits while they keep coming, and no longer than a flush takes.
+func (q *queue) settle(flush time.Duration) {
+	missing := q.missing.Load()
+	if missing <= 0 {
+		return
+	}
+	start := time.Now()
+	last := start
+	for {
 		runtime.Gosched()
-		grown := q.len()
-		if grown == n {
+		n, now := q.missing.Load(), time.Now()
+		if n <= 0 || now.Sub(start) > flush {
 			return
 		}
-		n = grown
+		if n < missing {
+			missing, last = n, now
+		} else if now.Sub(last) > quiet {
+			return
+		}
 	}
 }
+
+// expect says that n callers are about to be answered.
+func (q *queue) expect(n int) { q.missing.Store(int64(n)) }
 
 // take appends to ws as many writes as fit one group.
 func (q *queue) take(ws []*write) []*write {
