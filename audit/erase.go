@@ -234,6 +234,9 @@ func (g *governor) erasedBefore(ctx context.Context, who string) (ErasureReceipt
 			return nil
 		}
 		out.Found, out.Token, out.Time = true, who, e.Time
+		if first, ok := e.Details[timeKey].(string); ok { // the receipt was repeated by retention
+			out.Time, _ = parseTime(first)
+		}
 		out.Entries, out.First, out.Last = number(e.Details["entries"]), number(e.Details["first"]), number(e.Details["last"])
 		p, err := g.stored.prove(e.Index)
 		out.Receipt = Receipt{Index: e.Index, ID: e.ID, LeafHash: merkle.HashLeaf(p.Line), Checkpoint: g.ledger.Checkpoint(), Duplicate: true}

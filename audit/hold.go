@@ -231,6 +231,13 @@ func (g *governor) held(ctx context.Context, from, to int64) error {
 		if h.Index >= from && h.Index < to {
 			return h.err()
 		}
+	}
+	return g.heldEntries(ctx, from, to)
+}
+
+// heldEntries is held without the entries that place the holds.
+func (g *governor) heldEntries(ctx context.Context, from, to int64) error {
+	for _, h := range g.Holds() {
 		q := h.query()
 		q.After, q.Limit = from, 1
 		for e, err := range g.vault.stored(ctx, g.stored, q) {
@@ -417,6 +424,10 @@ func parseHold(e *Entry) (Hold, error) {
 	for name, value := range e.Details {
 		text, ok := value.(string)
 		switch into := fields[name]; {
+		case name == carriedKey:
+			_, ok = indexOf(value)
+		case ok && name == timeKey:
+			h.Placed, ok = parseTime(text)
 		case ok && into != nil:
 			*into = text
 		case ok && name == "since":

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -129,6 +128,7 @@ func (l *Ledger) expired(ctx context.Context, o PruneOptions) (PruneReport, erro
 	m := l.store.manifest()
 	total := l.store.stats().Stored
 	var report PruneReport
+	going := map[int64]bool{}
 	for i := range m.records {
 		r := &m.records[i]
 		if r.pruned() {
@@ -144,7 +144,7 @@ func (l *Ledger) expired(ctx context.Context, o PruneOptions) (PruneReport, erro
 			continue
 		}
 		var err error
-		if info.Held, err = l.kept(ctx, info); err != nil {
+		if info.Held, err = l.kept(ctx, info, going); err != nil {
 			return report, err
 		}
 		if info.Held != "" {
@@ -153,6 +153,7 @@ func (l *Ledger) expired(ctx context.Context, o PruneOptions) (PruneReport, erro
 		}
 		freed := r.stored - 32*r.count
 		total -= freed
+		going[r.base] = true
 		report.Removed = append(report.Removed, info)
 		report.Entries += r.count
 		report.Stored += freed
@@ -160,31 +161,19 @@ func (l *Ledger) expired(ctx context.Context, o PruneOptions) (PruneReport, erro
 	return report, nil
 }
 
-// needed are actions of the ledger's own entries that it must still have when
-// it is opened or verified.
-var needed = []string{systemPrefix + "key_rotation", actionErasure, actionHold, actionRelease}
-
-// kept says why a segment must be kept, empty if nothing keeps it: a hold, an
-// entry that the ledger needs, or an archive that does not have it yet. The
-// caller holds l.holds.change.
-func (l *Ledger) kept(ctx context.Context, seg SegmentInfo) (reason string, err error) {
-	err = l.held(ctx, seg.Base, seg.Base+seg.Entries)
+// kept says why a segment must be kept, empty if nothing keeps it: a hold, a
+// release that its hold needs, or an archive that does not have it yet. Going are
+// the segments that are removed with it. The caller holds l.holds.change.
+func (l *Ledger) kept(ctx context.Context, seg SegmentInfo, going map[int64]bool) (reason string, err error) {
+	err = l.heldEntries(ctx, seg.Base, seg.Base+seg.Entries)
 	if hold := (*HeldError)(nil); errors.As(err, &hold) {
 		return "hold " + hold.Hold, nil
 	}
 	if err != nil {
 		return "", err
 	}
-	for _, action := range needed {
-		q := Query{AgentID: systemAgent, Action: action, After: seg.Base, Limit: 1}
-		for e, err := range l.store.query(ctx, q) {
-			if err != nil {
-				return "", err
-			}
-			if e.Index < seg.Base+seg.Entries {
-				return fmt.Sprintf("entry %d, %s, is still needed", e.Index, strings.TrimPrefix(action, systemPrefix)), nil
-			}
-		}
+	if reason, err := l.unpaired(ctx, seg, going); reason != "" || err != nil {
+		return reason, err
 	}
 	if l.cfg.Archive == "" {
 		return "", nil
@@ -205,6 +194,9 @@ func (l *Ledger) remove(ctx context.Context, segs []SegmentInfo) error {
 	gone := map[int64]string{}
 	for _, info := range segs {
 		gone[info.Base] = info.Reason
+	}
+	if err := l.carryState(ctx, segs); err != nil {
+		return err
 	}
 	if err := l.carryOver(ctx, m, gone); err != nil {
 		return err
