@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 			"waitready": scriptWaitReady,
 			"http":      scriptHTTP,
 			"replace":   scriptReplace,
+			"follow":    scriptFollow,
 		},
 	})
 }
