@@ -44,7 +44,7 @@ bench-ab: ## model calls with and without full observation, in pairs; AB="-pairs
 bench-memory: ## the long form of the test of memory: 10 million observations, 1 million spans
 	@KAIZEN_MEMORY=full go test -count=1 -run MemoryIsFlat -v .
 
-bench-ledger-query: ## open, query, count, group, verify and seal; KAIZEN_BENCH_ENTRIES=1000000 for a million
+bench-ledger-query: ## open, query, count, group, verify, seal, recover, memory; KAIZEN_BENCH_ENTRIES=1000000 for a million
 	@go test ./audit -run '^$$' -bench 'BenchmarkOpen$$|BenchmarkQueryStore|BenchmarkVerifyStore|BenchmarkSeal' -benchtime 5x
 
 BENCH_LEDGER ?=

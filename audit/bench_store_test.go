@@ -115,8 +115,8 @@ func storeLedger(b *testing.B, n int, sealed bool) string {
 func forms(b *testing.B, run func(b *testing.B, dir string, n int)) {
 	n := storeEntries(b)
 	for _, form := range []string{"raw", "sealed"} {
-		if form == "raw" && n > 2_000_000 {
-			continue // ledgers of that size are sealed
+		if form == "raw" && n > 2_000_000 && os.Getenv("KAIZEN_BENCH_RAW") == "" {
+			continue // ledgers of that size are sealed: this takes 1.3 GB of memory
 		}
 		b.Run(fmt.Sprintf("%s/entries=%d", form, n), func(b *testing.B) { run(b, storeLedger(b, n, form == "sealed"), n) })
 	}

@@ -17,7 +17,7 @@ func TestHeader(t *testing.T) {
 	}
 	odd := numbered(3)
 	odd.SessionID, odd.Severity = "a\"b\\c\n", "é😀"
-	odd.Metadata = map[string]any{"}": "{\"", "a": map[string]any{"b": "}"}}
+	odd.Metadata = map[string]any{"}": "{\"", "a": map[string]any{"b": "}"}, "c": `\`, "d": `\"}`, `e\\\`: `"\\"{`}
 	data = append(append(data, encode(t, odd)...), '\n')
 	data = append(append(data, encode(t, benchEntry())...), '\n')
 	for line := range bytes.Lines(data) {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"hash/maphash"
 	"strings"
 	"unicode/utf8"
@@ -278,20 +279,36 @@ func slowHeader(line []byte) (e Entry, err error) {
 // skip passes over an object in canonical form.
 func (p *parser) skip() {
 	depth := 0
-	for quoted := false; p.at < len(p.in); p.at++ {
-		switch c := p.in[p.at]; {
-		case quoted && c == '\\':
-			p.at++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{':
+	for ; p.at < len(p.in); p.at++ {
+		switch p.in[p.at] {
+		case '"':
+			p.skipText()
+		case '{':
 			depth++
-		case c == '}':
+		case '}':
 			if depth--; depth == 0 {
 				p.at++
 				return
 			}
+		}
+	}
+}
+
+// skipText goes to the quote that ends the text which begins here.
+func (p *parser) skipText() {
+	for p.at++; p.at < len(p.in); p.at++ {
+		n := bytes.IndexByte(p.in[p.at:], '"')
+		if n < 0 {
+			p.at = len(p.in)
+			return
+		}
+		end := p.at + n
+		slashes := 0
+		for end-slashes > p.at && p.in[end-slashes-1] == '\\' {
+			slashes++
+		}
+		if p.at = end; slashes%2 == 0 {
+			return
 		}
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"github.com/oklog/ulid/v2"
 
@@ -277,21 +280,59 @@ func (l *Ledger) restore(ring *chain, published Checkpoint) error {
 }
 
 // replay writes the lines of a crashed ledger's ring to the segments, as the
-// committer would have.
+// committer would have. Nobody sees what is between, so it signs once.
 func (l *Ledger) replay(rest []group) error {
+	if len(rest) == 0 {
+		return nil
+	}
+	headers, wait := parsed(rest)
+	defer wait()
 	for i := range rest {
-		g := &rest[i]
-		for n := range g.len() {
-			e, err := header(g.line(n))
-			if err != nil {
-				return &TamperError{Path: ringName, Index: g.base + int64(n), Reason: err.Error()}
-			}
-			g.entries = append(g.entries, &e)
-		}
-		l.store.owed.Add(int64(len(g.buf)))
-		if err := l.store.apply(g, l.extend(g)); err != nil {
+		if err := <-headers[i]; err != nil {
 			return err
 		}
+		l.store.owed.Add(int64(len(rest[i].buf)))
+		l.tree.AppendAll(rest[i].leaves)
+		head := Checkpoint{Size: l.tree.Size()}
+		if i == len(rest)-1 {
+			head = l.signer.Load().checkpoint(l.tree.Size(), l.tree.Root())
+		}
+		if err := l.store.apply(&rest[i], head); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parsed reads the headers of the lines of groups on all processors, each
+// group's ready when its channel has a value. Wait returns when all are.
+func parsed(groups []group) (done []chan error, wait func()) {
+	done = make([]chan error, len(groups))
+	for i := range done {
+		done[i] = make(chan error, 1)
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(groups)); i = next.Add(1) - 1 {
+				done[i] <- groups[i].parse()
+			}
+		})
+	}
+	return done, wg.Wait
+}
+
+// parse fills in the entries of a group that was read from a ring.
+func (g *group) parse() error {
+	entries := make([]Entry, g.len())
+	g.entries = make([]*Entry, g.len())
+	for n := range entries {
+		var err error
+		if entries[n], err = header(g.line(n)); err != nil {
+			return &TamperError{Path: ringName, Index: g.base + int64(n), Reason: err.Error()}
+		}
+		g.entries[n] = &entries[n]
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -241,55 +240,6 @@ func (s *store) put(g *group, head Checkpoint) error {
 	s.owed.Add(-int64(len(g.buf)))
 	s.head = head
 	return nil
-}
-
-// load takes in the entries of the open segments from where the index ends up
-// to size, comparing each line with its stored hash. It does not know whether
-// the hashes are the signed ones: it fills in the roots of the sizes in roots,
-// for its caller to compare. It returns where in the files it stopped.
-func (s *store) load(ctx context.Context, size int64, roots map[int64]merkle.Hash) (*cursor, error) {
-	tree := s.edge.Clone()
-	for _, seg := range s.segs {
-		for _, leaf := range seg.leaves {
-			keepRoot(&tree, roots)
-			tree.Append(leaf)
-		}
-	}
-	c := newCursor(s.segs)
-	c.skipTo(tree.Size(), s.bytes)
-	for tree.Size() < size {
-		i := tree.Size()
-		if i%1024 == 0 && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		line, stored, err := c.next(size)
-		if err != nil {
-			return nil, err
-		}
-		seg := c.seg()
-		leaf := merkle.HashLeaf(line)
-		if leaf != stored {
-			return nil, hashMismatch(seg.path(), i, stored, leaf)
-		}
-		e, err := header(line)
-		if err != nil {
-			return nil, &TamperError{Path: seg.path(), Index: i, Reason: err.Error()}
-		}
-		seg.idx.add(&e, uint32(c.off-int64(len(line))-1))
-		seg.leaves = append(seg.leaves, leaf)
-		keepRoot(&tree, roots)
-		tree.Append(leaf)
-		s.bytes += int64(len(line)) + 1
-	}
-	keepRoot(&tree, roots)
-	return c, nil
-}
-
-// keepRoot notes the root of tree if it has one of the sizes asked for.
-func keepRoot(tree *merkle.Tree, roots map[int64]merkle.Hash) {
-	if _, ok := roots[tree.Size()]; ok {
-		roots[tree.Size()] = tree.Root()
-	}
 }
 
 const hashMismatchReason = "entry and stored hash differ"

@@ -274,8 +274,10 @@ func (w *sealedWalk) frame(f durable.File, fr *frames, k int) error {
 	at := w.seg.base + int64(k)*int64(fr.lines)
 	packed := int(fr.offsets[k+1] - fr.offsets[k])
 	w.packed = slices.Grow(w.packed[:0], packed)[:packed]
-	if n, err := f.ReadAt(w.packed, fr.offsets[k]); n < len(w.packed) && err != nil && !errors.Is(err, io.EOF) {
+	if n, err := f.ReadAt(w.packed, fr.offsets[k]); n < packed && err != nil && !errors.Is(err, io.EOF) {
 		return err
+	} else if n < packed {
+		return w.damaged(at, badFrame{errors.New("frame is cut off")})
 	}
 	w.sum.Write(w.packed)
 	size := int(fr.sizes[k])

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -157,13 +159,22 @@ const frameSlack = 16
 
 // read returns the lines of frame k.
 func (f *frames) read(r io.ReaderAt, dec *zstd.Decoder, k int) (*lineGroup, error) {
-	packed := make([]byte, f.offsets[k+1]-f.offsets[k])
-	if _, err := r.ReadAt(packed, f.offsets[k]); err != nil && !errors.Is(err, io.EOF) {
+	buf := packedPool.Get().(*[]byte)
+	defer packedPool.Put(buf)
+	size := int(f.offsets[k+1] - f.offsets[k])
+	packed := slices.Grow((*buf)[:0], size)[:size]
+	*buf = packed
+	if n, err := r.ReadAt(packed, f.offsets[k]); n < size && err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
+	} else if n < size {
+		return nil, badFrame{errors.New("frame is cut off")}
 	}
 	g := &lineGroup{}
 	return g, g.decode(packed, dec, int(f.sizes[k]), f.linesIn(k))
 }
+
+// packedPool has buffers for frames that are read, of some 10 kB.
+var packedPool = sync.Pool{New: func() any { return new([]byte) }}
 
 // decode decompresses a frame of that many bytes and lines into g, whose memory
 // it uses again.
