@@ -89,3 +89,29 @@ func ExampleParseKeyChange() {
 	// true true from 1
 	// true ledger.key_rotation
 }
+
+// The keys of people go where the copy of their ledger is.
+func ExampleMoveKeyStore() {
+	tmp, err := os.MkdirTemp("", "keystore")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(tmp)
+	l, err := audit.Open(filepath.Join(tmp, "audit"), audit.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := l.Append(context.Background(), audit.Entry{AgentID: "planner", Action: "run.start", Result: audit.Success, Subject: "maria"}); err != nil {
+		fmt.Println(err)
+	}
+	if err := l.Close(); err != nil {
+		fmt.Println(err)
+	}
+	moved, err := audit.MoveKeyStore(audit.KeyStoreMove{
+		From: filepath.Join(tmp, "keys", "audit.key"), To: filepath.Join(tmp, "there", "keys", "audit.key"), Remove: true,
+	})
+	fmt.Println(moved, err)
+	// Output: true <nil>
+}

@@ -20,14 +20,17 @@ import (
 // ledgerPlaces describes the places that copy and move take.
 const ledgerPlaces = `A place is a directory, postgres or postgres:SCHEMA (connected by KAIZEN_AUDIT_DSN), or
 s3://ENDPOINT/BUCKET/PREFIX (s3+http:// without TLS; credentials from AWS_ variables or files).
---key names the ledger's signing key, which both places use.`
+--key names the ledger's signing key, which both places use; a directory has it in keys/
+beside it, where it is put if it is not there. The key store, with the keys of people, lies
+beside the key, and goes along when the two places have different ones.`
 
 func newAuditCopy() *cobra.Command {
 	return auditTransfer("copy", "Copy the ledger to another place, with its indexes and proofs",
 		`copy brings every entry to another place, line by line, under the same key: indexes,
 proofs and checkpoints stay valid there. Nobody may append meanwhile. What an
 interrupted copy has brought over is compared, not written again. Afterwards only
-one of the two may be appended to.
+one of the two may be appended to. If the key store was copied as well there are two of
+them: each erasure must be made in both, or one be destroyed.
 
 `+ledgerPlaces, false)
 }
@@ -35,8 +38,8 @@ one of the two may be appended to.
 func newAuditMove() *cobra.Command {
 	return auditTransfer("move", "Copy the ledger, and put the old one out of use",
 		`move is copy, after which the source, which must be a directory, gets another name
-(.moved and the time), so that nobody goes on writing to it. It can be read and
-verified there.
+(.moved and the time), so that nobody goes on writing to it. It can be verified
+there; the keys of people are in the new place alone.
 
 `+ledgerPlaces, true)
 }
@@ -69,6 +72,10 @@ func transfer(ctx context.Context, out io.Writer, from, to, key string, move boo
 	if _, err := os.Stat(key); err != nil {
 		return environment(fmt.Errorf("signing key: %w", err), "")
 	}
+	people := audit.KeyStoreMove{From: keyOf(from, key), To: keyOf(to, key), Remove: move, DryRun: true}
+	if _, err := audit.MoveKeyStore(people); err != nil {
+		return environment(err, "copy to a place without a key store, or take away the one that is there if nothing needs it")
+	}
 	src, err := openPlace(ctx, from, key)
 	if err != nil {
 		return environment(err, "")
@@ -82,7 +89,17 @@ func transfer(ctx context.Context, out io.Writer, from, to, key string, move boo
 	if err = errors.Join(err, dst.Close(), src.Close()); err != nil {
 		return failed(err)
 	}
+	people.DryRun = false
+	brought, err := audit.MoveKeyStore(people)
+	if err != nil {
+		return environment(err, "the entries are copied; repeat the command when no process has either ledger open")
+	}
 	fmt.Fprintf(out, "\r%d entries of %s are at %s\n", size, src.Origin(), to)
+	if brought && move {
+		fmt.Fprintf(out, "the keys of people are beside %s now, and destroyed beside %s\n", people.To, people.From)
+	} else if brought {
+		fmt.Fprintf(out, "the keys of people are beside %s, and still beside %s: an erasure must be made in both places\n", people.To, people.From)
+	}
 	if !move {
 		return nil
 	}
@@ -92,6 +109,17 @@ func transfer(ctx context.Context, out io.Writer, from, to, key string, move boo
 	}
 	fmt.Fprintf(out, "the old ledger is now %s\n", old)
 	return nil
+}
+
+// keyOf is where the ledger at a place has its signing key.
+func keyOf(place, key string) string {
+	if !isDir(place) {
+		return key
+	}
+	if dir, err := filepath.Abs(place); err == nil {
+		place = dir
+	}
+	return filepath.Join(filepath.Dir(place), "keys", filepath.Base(place)+".key")
 }
 
 func isDir(place string) bool {
@@ -145,12 +173,11 @@ func openFiles(dir, key string) (audit.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := filepath.Join(filepath.Dir(dir), "keys")
-	at := filepath.Join(keys, filepath.Base(dir)+".key")
+	at := keyOf(dir, key)
 	if _, err := os.Stat(at); errors.Is(err, os.ErrNotExist) {
 		b, err := os.ReadFile(key)
 		if err == nil {
-			err = os.MkdirAll(keys, 0o700)
+			err = os.MkdirAll(filepath.Dir(at), 0o700)
 		}
 		if err == nil {
 			err = os.WriteFile(at, b, 0o600)
