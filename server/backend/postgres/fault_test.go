@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,13 +73,14 @@ func TestKilledBackends(t *testing.T) {
 	}
 	var mu sync.Mutex
 	acked := map[string]int64{}
+	var kills atomic.Int64
 	var writers sync.WaitGroup
 	ls := make([]*postgres.Ledger, 4)
 	for w := range ls {
 		ls[w] = open(t, cfg)
 		for c := range 3 {
 			writers.Go(func() {
-				for k := range rounds {
+				for k := 0; k < rounds || kills.Load() == 0; k++ {
 					var es []audit.Entry
 					for i := range 1 + k*7%40 {
 						e := benchEntry(i)
@@ -106,7 +108,6 @@ func TestKilledBackends(t *testing.T) {
 	}
 	done := make(chan struct{})
 	go func() { writers.Wait(); close(done) }()
-	kills := 0
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	for running := true; running; {
@@ -114,7 +115,7 @@ func TestKilledBackends(t *testing.T) {
 		case <-done:
 			running = false
 		case <-tick.C:
-			if kills >= atMost {
+			if kills.Load() >= int64(atMost) {
 				tick.Stop()
 				continue
 			}
@@ -124,13 +125,10 @@ func TestKilledBackends(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			kills += int(tag.RowsAffected())
+			kills.Add(tag.RowsAffected())
 		}
 	}
-	t.Logf("%d transactions were killed, %d entries acknowledged", kills, len(acked))
-	if kills == 0 {
-		t.Error("no transaction was killed")
-	}
+	t.Logf("%d transactions were killed, %d entries acknowledged", kills.Load(), len(acked))
 	if err := kaizentest.CheckLedger(t.Context(), ls[0]); err != nil {
 		t.Error(err)
 	}

@@ -231,6 +231,7 @@ func startServe(t *testing.T, p *serveProcess) {
 // itself, and the numbers are those of an undisturbed run.
 func TestDemoSurvivesKilledServer(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
+	all := 0
 	for round := range 3 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			p := &serveProcess{dir: filepath.Join(t.TempDir(), "data")}
@@ -242,6 +243,7 @@ func TestDemoSurvivesKilledServer(t *testing.T) {
 			}()
 			waitForWork(t, p.url)
 			kills := 0
+			wait := time.Duration(0) // until the next one
 			for alive := true; alive; {
 				select {
 				case s, ok := <-done:
@@ -249,7 +251,8 @@ func TestDemoSurvivesKilledServer(t *testing.T) {
 					if ok && (s.ModelCalls != demoModelCalls || s.ToolCalls != demoToolCalls || s.Traces != demoTraces || math.Abs(s.CostUSD-demoCost()) > 5e-10) {
 						t.Errorf("after %d kills: %+v", kills, s)
 					}
-				case <-time.After(time.Duration(50+rng.IntN(250)) * time.Millisecond):
+				case <-time.After(wait):
+					wait = time.Duration(50+rng.IntN(250)) * time.Millisecond
 					if kills == 3 {
 						continue
 					}
@@ -261,10 +264,8 @@ func TestDemoSurvivesKilledServer(t *testing.T) {
 					startServe(t, p)
 				}
 			}
-			if kills == 0 {
-				t.Error("the demo ended before the server was killed once")
-			}
 			t.Logf("%d kills", kills)
+			all += kills
 			checkNothingTwice(t, p.url)
 			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
@@ -276,6 +277,9 @@ func TestDemoSurvivesKilledServer(t *testing.T) {
 				t.Errorf("verify = exit %d\n%s%s", code, out, errOut)
 			}
 		})
+	}
+	if all == 0 { // each run of the demo could have ended just before
+		t.Error("the demo ended before the server was killed once")
 	}
 }
 
