@@ -45,7 +45,7 @@ bench-memory: ## the long form of the test of memory: 10 million observations, 1
 	@KAIZEN_MEMORY=full go test -count=1 -run MemoryIsFlat -v .
 
 bench-ledger-query: ## open, query, count, group, verify, seal, recover, memory; KAIZEN_BENCH_ENTRIES=1000000 for a million
-	@go test ./audit -run '^$$' -bench 'BenchmarkOpen$$|BenchmarkQueryStore|BenchmarkVerifyStore|BenchmarkSeal' -benchtime 5x
+	@go test ./audit -run '^$$' -bench 'BenchmarkOpen|BenchmarkQueryStore|BenchmarkVerifyStore|BenchmarkSeal|BenchmarkRecover|BenchmarkMemory' -benchtime 5x
 
 BENCH_LEDGER ?=
 bench-ledger: ## the audit ledger beside other stores, in ratios; BENCH_LEDGER=-short for a quick look
