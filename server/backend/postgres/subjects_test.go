@@ -169,24 +169,24 @@ func TestKeyStoreMoves(t *testing.T) {
 // Retention keeps what the ledger itself holds.
 func TestRetainHeld(t *testing.T) {
 	cfg := fresh(t)
-	cfg.PartitionEvery = time.Second
 	l := open(t, cfg)
 	appended(t, l, about("ada"))
 	hold, _, err := l.Hold(t.Context(), audit.Hold{Subject: "ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := time.NewTimer(1100 * time.Millisecond) // so that the partition is not the one being filled
-	<-next.C
+	// A month later, so that the partition is not the one being filled.
+	exec(t, superuser(t, cfg, true), "UPDATE "+cfg.Schema+".head SET at = at + interval '31 days'")
 	appended(t, l, about("bob"))
-	got, err := l.Retain(t.Context(), postgres.RetainConfig{Before: time.Now().Add(time.Hour)})
+	far := time.Now().Add(300 * 24 * time.Hour)
+	got, err := l.Retain(t.Context(), postgres.RetainConfig{Before: far})
 	if err != nil || len(got) != 1 || got[0].Hold != hold.ID {
 		t.Fatalf("Retain under a hold = %+v, %v, want it to stop at %s", got, err, hold.ID)
 	}
 	if _, err := l.Release(t.Context(), audit.Release{ID: hold.ID}); err != nil {
 		t.Fatal(err)
 	}
-	got, err = l.Retain(t.Context(), postgres.RetainConfig{Before: time.Now().Add(time.Hour)})
+	got, err = l.Retain(t.Context(), postgres.RetainConfig{Before: far})
 	if err != nil || len(got) == 0 || got[0].Hold != "" {
 		t.Errorf("Retain after the release = %+v, %v", got, err)
 	}
