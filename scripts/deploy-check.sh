@@ -119,13 +119,24 @@ fi
 # healthy, who shows none gets nothing. (The stack asks with promtool check healthy,
 # which Debian's does not have yet.)
 if need prometheus && need curl; then
-  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  # Below the range from which the kernel gives ports to connections.
+  port=$(python3 -c '
+import random, socket
+while True:
+    port = random.randrange(12000, 32768)
+    try:
+        socket.socket().bind(("127.0.0.1", port))
+        print(port)
+        break
+    except OSError:
+        pass')
   echo '{}' >"$tmp/empty.yml"
   prometheus --config.file="$tmp/empty.yml" --web.config.file="$tmp/prometheus-web.yml" --web.listen-address="127.0.0.1:$port" \
     --storage.tsdb.path="$tmp/tsdb" --log.level=error >"$tmp/prometheus.log" 2>&1 &
   server=$!
   healthy=0
-  for _ in {1..100}; do
+  for _ in {1..600}; do
+    kill -0 "$server" 2>/dev/null || break
     if printf 'user = "kaizen:%s"' "$(<"$compose/secrets/prometheus_password")" |
       curl -K - -fsS -o /dev/null --max-time 4 --cacert "$compose/certs/ca.pem" "https://127.0.0.1:$port/-/healthy" 2>/dev/null; then
       healthy=1
