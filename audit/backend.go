@@ -44,11 +44,12 @@ type Backend interface {
 	// Origin and VerifierKey name the ledger and the key of its checkpoints.
 	Origin() string
 	VerifierKey() string
-	// RotateKey and VerifierKeys are those of [Ledger]: a new key while the
-	// ledger is open, and those before it. Processes that share the ledger follow
+	// RotateKey, VerifierKeys and KeyRanges are those of [Ledger]: a new key while
+	// the ledger is open, and those before it. Processes that share the ledger follow
 	// as soon as the new private key is where they look for it.
 	RotateKey(ctx context.Context) (previous, vkey string, err error)
 	VerifierKeys() ([]string, error)
+	KeyRanges() ([]KeyRange, error)
 	// Stats and Witnessed are those of [Ledger].
 	Stats() Stats
 	Witnessed() Checkpoint

@@ -59,6 +59,10 @@ func (s *ledgerSuite) testRotation() {
 		if got, err := s.l.VerifierKeys(); err != nil || !slices.Equal(got, keys) {
 			s.Errorf("VerifierKeys() = %v, %v, want %v", got, err, keys)
 		}
+		ranges := []audit.KeyRange{{Key: keys[2], Until: 6}, {Key: keys[1], From: 6, Until: 13}, {Key: keys[0], From: 13, Until: -1}}
+		if got, err := s.l.KeyRanges(); err != nil || !slices.Equal(got, ranges) {
+			s.Errorf("KeyRanges() = %v, %v, want %v", got, err, ranges)
+		}
 		var from []int64
 		for e, err := range s.l.Query(s.Context(), audit.Query{AgentID: "kaizen", Action: "ledger.key_rotation"}) {
 			if err != nil {

@@ -64,7 +64,7 @@ func (l *Ledger) committed(g *group.Group, st batch, c group.Signed, base int64)
 	if err := l.keys.Committed(c); err != nil { // the change has happened
 		l.cfg.Logger.Error("s3: the new signing key is not in its place; it is beside it", "file", l.cfg.KeyFile, "error", err)
 	}
-	list, err := l.state.take(st, l.cfg.chunkLen)
+	list, err := l.state.take(st, &l.cfg)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (r *ref) join(next *ref) {
 	r.MinID, r.MaxID = min(r.MinID, next.MinID), max(r.MaxID, next.MaxID)
 }
 
-// fan is how many refs make a page.
+// fan is how many refs make a page, but for tests.
 const fan = 64
 
 // refs are all runs before the tail: by level, the highest first in the order of
@@ -58,7 +58,7 @@ type refs [][]ref
 
 // add appends a chunk. Whenever a level has a page full, the page becomes an
 // object, and one ref of the next level.
-func (rs refs) add(r ref) (refs, []derived, error) {
+func (rs refs) add(r ref, fan int) (refs, []derived, error) {
 	out := slices.Clone(rs)
 	var pages []derived
 	for level := 0; ; level++ {

@@ -83,7 +83,8 @@ type Config struct {
 	// logged.
 	Logger *slog.Logger
 
-	chunkLen int64 // for tests
+	chunkLen int64 // for tests, as is the next
+	fan      int
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -101,6 +102,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.chunkLen == 0 {
 		c.chunkLen = chunkLen
+	}
+	if c.fan == 0 {
+		c.fan = fan
 	}
 	return c, nil
 }

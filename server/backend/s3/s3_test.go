@@ -43,7 +43,7 @@ func configOf(t testing.TB, server *s3test.Server, bucket string) Config {
 	return Config{
 		Endpoint: server.Endpoint, Plaintext: true, Bucket: bucket, Prefix: fmt.Sprintf("ledger-%d/", prefixes.Add(1)),
 		AccessKey: s3test.AccessKey, SecretKey: s3test.SecretKey,
-		KeyFile: filepath.Join(t.TempDir(), "audit.key"), Origin: "example.org/s3", chunkLen: 8,
+		KeyFile: filepath.Join(t.TempDir(), "audit.key"), Origin: "example.org/s3", chunkLen: 8, fan: 8,
 	}
 }
 

@@ -105,7 +105,7 @@ type batch struct {
 
 // take adds a batch whose records are known to be right. It returns the objects
 // that follow from it.
-func (s *state) take(st batch, chunkLen int64) (out []derived, err error) {
+func (s *state) take(st batch, cfg *Config) (out []derived, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &s.tail
@@ -131,11 +131,11 @@ func (s *state) take(st batch, chunkLen int64) (out []derived, err error) {
 	t.join(&one)
 	t.sum.Write(st.body)
 	s.next, s.tree, s.head = st.n+1, st.tree, st.head
-	if s.next%chunkLen != 0 {
+	if s.next%cfg.chunkLen != 0 {
 		return out, nil
 	}
 	t.Sum = hex.EncodeToString(t.sum.Sum(nil))
-	rs, pages, err := s.refs.add(t.ref)
+	rs, pages, err := s.refs.add(t.ref, cfg.fan)
 	if err != nil {
 		return nil, err
 	}
@@ -243,5 +243,5 @@ func (l *Ledger) absorb(n int64, body []byte) ([]derived, error) {
 			return nil, err
 		}
 	}
-	return l.state.take(st, l.cfg.chunkLen)
+	return l.state.take(st, &l.cfg)
 }

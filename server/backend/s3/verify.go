@@ -228,7 +228,7 @@ func (v *verifier) newer(name string) bool {
 	if _, err := fmt.Sscanf(name, pagePrefix+"%d/%d", &level, &n); err == nil && level > 0 && level < 8 {
 		span := v.cfg.chunkLen
 		for range level {
-			span *= fan
+			span *= int64(v.cfg.fan)
 		}
 		return name == leveled(pagePrefix, level, n) && n+span > v.state.next
 	}

@@ -18,6 +18,22 @@ func (l *Ledger) VerifierKey() string { return l.keys.VerifierKey() }
 // before it check older receipts and proofs.
 func (l *Ledger) VerifierKeys() ([]string, error) { return l.keys.VerifierKeys(), nil }
 
+// KeyRanges is [audit.Ledger.KeyRanges].
+func (l *Ledger) KeyRanges() ([]audit.KeyRange, error) {
+	changes := l.keys.Changes()
+	out := make([]audit.KeyRange, 0, len(changes)+1)
+	var from int64
+	for _, c := range changes {
+		out = append(out, audit.KeyRange{Key: c.Previous, From: from, Until: c.From})
+		from = c.From
+	}
+	present := l.VerifierKey()
+	if n := len(changes); n > 0 {
+		present = changes[n-1].Key
+	}
+	return append(out, audit.KeyRange{Key: present, From: from, Until: -1}), nil
+}
+
 // KeyChanges are the changes of the key, oldest first.
 func (l *Ledger) KeyChanges() []audit.KeyChange { return l.keys.Changes() }
 
