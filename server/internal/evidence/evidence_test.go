@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -473,9 +474,7 @@ type zipSink struct{ *zip.Writer }
 
 // growth is by how much live memory was larger at any look while do ran.
 func growth(do func()) int64 {
-	var before, now runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
+	before := live()
 	done, peak := make(chan struct{}), make(chan int64)
 	go func() {
 		most := int64(0)
@@ -487,15 +486,22 @@ func growth(do func()) int64 {
 				peak <- most
 				return
 			case <-tick.C:
-				runtime.GC()
-				runtime.ReadMemStats(&now)
-				most = max(most, int64(now.HeapAlloc)-int64(before.HeapAlloc))
+				most = max(most, live()-before)
 			}
 		}
 	}()
 	do()
 	close(done)
 	return <-peak
+}
+
+// live is what a collection has left: not what was allocated since, before this
+// goroutine came to look.
+func live() int64 {
+	runtime.GC()
+	left := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(left)
+	return int64(left[0].Value.Uint64())
 }
 
 var _ Source = ledger{}
