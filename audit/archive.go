@@ -172,16 +172,20 @@ func (l *Ledger) putHead(ctx context.Context, target ArchiveTarget, m *manifest)
 		data []byte
 	}
 	var files []file
+	// Of one moment: the key may be changed while files are copied.
+	l.rekeying.Lock()
+	s := l.signer.Load()
 	keys, err := durable.ReadFile(l.cfg.fsys, l.store.path(rotationsName), maxAnchorBytes)
+	l.rekeying.Unlock()
 	if err == nil { // the key was changed: whoever has an older one can follow
 		files = append(files, file{rotationsName, keys})
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, f := range append(files, []file{
-		{ledgerName, ledgerJSON(formatVersion, l.signer.Load().origin, l.signer.Load().vkey)},
+		{ledgerName, ledgerJSON(formatVersion, s.origin, s.vkey)},
 		{manifestName, m.encode()},
-		{checkpointName, []byte(l.signer.Load().checkpoint(m.end(), tree.Root()).Note)},
+		{checkpointName, []byte(s.checkpoint(m.end(), tree.Root()).Note)},
 	}...) {
 		if err := target.Put(ctx, f.name, bytes.NewReader(f.data), int64(len(f.data)), sha256.Sum256(f.data)); err != nil {
 			return err

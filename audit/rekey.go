@@ -24,6 +24,9 @@ type keyChange struct {
 	next           *signer
 	previous, vkey string
 	err            error
+	// done is closed when changeKey is, with this outcome.
+	done    chan struct{}
+	outcome error
 }
 
 // overlap is the key that was replaced, and until when it signs beside the new
@@ -53,7 +56,7 @@ func (l *Ledger) rotateKey(ctx context.Context) (previous, vkey string, err erro
 	if err != nil {
 		return "", "", err
 	}
-	r := &keyChange{}
+	r := &keyChange{done: make(chan struct{})}
 	if r.next, err = newSigner(skey); err != nil {
 		return "", "", err
 	}
@@ -66,20 +69,26 @@ func (l *Ledger) rotateKey(ctx context.Context) (previous, vkey string, err erro
 	marker := takeWrite() // so that somebody takes the turn
 	// Whoever waits must not leave a change behind that nobody answers for.
 	if err := l.submit(context.WithoutCancel(ctx), marker); err != nil {
-		if l.rotating.CompareAndSwap(r, nil) || r.err == nil {
+		if l.rotating.CompareAndSwap(r, nil) {
 			return "", "", err
 		}
-		return "", "", r.err
+	} else {
+		marker.release(1)
 	}
-	marker.release(1)
-	return r.previous, r.vkey, r.err
+	// Somebody has taken it, maybe before our marker was refused.
+	<-r.done
+	return r.previous, r.vkey, r.outcome
 }
 
 func (l *Ledger) keyName() string { return keyPath(l.store.dir, l.cfg.KeyDir) }
 
 // changeKey makes the change. The caller has the turn: nothing is appended
 // meanwhile but the entry that names the new key.
-func (l *Ledger) changeKey(r *keyChange) error {
+func (l *Ledger) changeKey(r *keyChange) (err error) {
+	defer func() {
+		r.outcome = err
+		close(r.done)
+	}()
 	record, err := l.announce(r)
 	if err != nil {
 		return err
