@@ -111,6 +111,12 @@ func generationOf(b []byte) (generation uint64, id [16]byte, err error) {
 // frame encrypts records as frame number seq. The nonce is random: a number
 // can be used twice, when a torn frame was cut off.
 func (s *frameCipher) frame(dst []byte, seq uint64, records []storeRecord) ([]byte, error) {
+	var nonce [12]byte
+	_, _ = rand.Read(nonce[:])
+	return s.frameWith(nonce, dst, seq, records)
+}
+
+func (s *frameCipher) frameWith(nonce [12]byte, dst []byte, seq uint64, records []storeRecord) ([]byte, error) {
 	plain, err := json.Marshal(records)
 	if err != nil {
 		return dst, err
@@ -122,8 +128,6 @@ func (s *frameCipher) frame(dst []byte, seq uint64, records []storeRecord) ([]by
 	dst = append(dst, subjectFrameMagic...)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(plain)+s.aead.Overhead()))
 	dst = binary.LittleEndian.AppendUint64(dst, seq)
-	var nonce [12]byte
-	_, _ = rand.Read(nonce[:])
 	dst = append(dst, nonce[:]...)
 	dst = s.aead.Seal(dst, nonce[:], plain, s.aad(seq))
 	return binary.LittleEndian.AppendUint32(dst, checksum(dst[at:])), nil

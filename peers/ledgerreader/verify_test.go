@@ -69,8 +69,14 @@ func TestVersion1(t *testing.T) {
 	if intact, got := read(t, filepath.Join(data, "v1", "crashed", "audit")); !intact {
 		t.Errorf("the crashed ledger: %s", got)
 	}
-	vector := copyDir(t, filepath.Join(data, "vector", "audit"))
-	text, err := os.ReadFile(filepath.Join(data, "vector", "l0.txt"))
+	agree(t, vector(t, filepath.Join(data, "vector")))
+}
+
+// vector is a ledger of the document, whose one binary file is kept as text.
+func vector(t *testing.T, from string) (dir string) {
+	t.Helper()
+	dir = copyDir(t, filepath.Join(from, "audit"))
+	text, err := os.ReadFile(filepath.Join(from, "l0.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,10 +84,64 @@ func TestVersion1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(vector, "seg", "00000000000000000000.l0"), hashes, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "seg", "00000000000000000000.l0"), hashes, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	agree(t, vector)
+	return dir
+}
+
+// TestRotatedVector has verify.py follow the document's change of the key from
+// the old key, and find every way of breaking history and change.
+func TestRotatedVector(t *testing.T) {
+	needPrograms(t)
+	from := filepath.Join("..", "..", "audit", "testdata", "rotated")
+	dir := vector(t, from)
+	agree(t, dir)
+	keys, err := os.ReadFile(filepath.Join(dir, "keys.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, previous, _ := strings.Cut(string(keys), `"previous":"`)
+	previous, _, _ = strings.Cut(previous, `"`)
+	trusted := filepath.Join(t.TempDir(), "old.vkey")
+	if err := os.WriteFile(trusted, []byte(previous+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "python3", "verify.py", dir, "--key", trusted).CombinedOutput(); err != nil {
+		t.Errorf("with the old key: %v\n%s", err, out)
+	}
+	history, err := os.ReadFile(filepath.Join(dir, "checkpoints.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(history), "\n")
+	for what, change := range map[string]struct{ file, text string }{
+		"the change removed":         {"keys.jsonl", ""},
+		"another entry in it":        {"keys.jsonl", strings.Replace(string(keys), "15:00:00", "15:00:01", 1)},
+		"another size in it":         {"keys.jsonl", strings.Replace(string(keys), `"from":3`, `"from":2`, 1)},
+		"no history":                 {"checkpoints.jsonl", ""},
+		"its first line removed":     {"checkpoints.jsonl", strings.Join(lines[1:], "")},
+		"a line in it removed":       {"checkpoints.jsonl", lines[0] + strings.Join(lines[2:], "")},
+		"its last line removed":      {"checkpoints.jsonl", lines[0] + lines[1]},
+		"its last line without a LF": {"checkpoints.jsonl", strings.TrimSuffix(string(history), "\n")},
+	} {
+		broken := vector(t, from)
+		path := filepath.Join(broken, change.file)
+		if change.text == "" {
+			err = os.Remove(path)
+		} else {
+			err = os.WriteFile(path, []byte(change.text), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if intact, text := read(t, broken); intact || !strings.Contains(text, change.file) && !strings.Contains(text, "keys.jsonl") && !strings.Contains(text, "checkpoints.jsonl") {
+			t.Errorf("%s: verify.py says %q", what, text)
+		}
+		if _, err := audit.Verify(t.Context(), broken, audit.VerifyConfig{}); err == nil {
+			t.Errorf("%s: our own check misses it", what)
+		}
+	}
 }
 
 // numbers are those whose spelling differs between languages.
