@@ -67,8 +67,6 @@ func (s *scribe) stop() {
 
 // extend adds the leaves of g to the tree and signs its new root.
 func (l *Ledger) extend(g *group) Checkpoint {
-	for i := range g.leaves {
-		l.tree.Append(g.leaves[i])
-	}
+	l.tree.AppendAll(g.leaves)
 	return l.signer.Load().checkpoint(l.tree.Size(), l.tree.Root())
 }

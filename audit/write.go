@@ -26,7 +26,8 @@ type write struct {
 	buf     []byte // lines, each with its newline
 	ends    []int
 	leaves  [][32]byte
-	text    []byte // ids that were made up
+	lines   [][]byte // scratch of hash
+	text    []byte   // ids that were made up
 	named   bool   // the caller gave an id, which may be in the ledger already
 	async   bool   // nobody waits
 	placed  bool   // the first entry belongs at index first, or nowhere
@@ -84,7 +85,30 @@ func (w *write) encode(entries []Entry) error {
 			return err
 		}
 	}
+	w.hash()
 	return nil
+}
+
+// hash makes the leaves of the lines: of several side by side.
+func (w *write) hash() {
+	n := len(w.ends)
+	if n == 0 {
+		return
+	}
+	w.leaves = slices.Grow(w.leaves, n)[:n]
+	w.leaves[0] = merkle.HashLeaf(w.buf[:w.ends[0]-1])
+	if n == 1 {
+		return
+	}
+	// The newline before each of the others gives its place to the prefix.
+	w.lines = w.lines[:0]
+	for i, start := range w.ends[:n-1] {
+		w.lines = append(w.lines, w.buf[start-1:w.ends[i+1]-1])
+	}
+	merkle.HashAllPrefixed(w.leaves[1:], w.lines)
+	for _, line := range w.lines {
+		line[0] = '\n'
+	}
 }
 
 // identify makes up the ids that are missing: all in one piece of text, which
@@ -127,11 +151,9 @@ func (w *write) add(i int, now time.Time) (err error) {
 	if e.Time.IsZero() {
 		e.Time = now
 	}
-	start := len(w.buf)
 	if w.buf, err = encodeLine(w.buf, e); err != nil {
 		return err
 	}
-	w.leaves = append(w.leaves, merkle.HashLeaf(w.buf[start:]))
 	w.buf = append(w.buf, '\n')
 	if len(w.buf) > MaxBatchBytes {
 		return &EntryError{Field: "batch", Reason: fmt.Sprintf("more than %d bytes", MaxBatchBytes)}
