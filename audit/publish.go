@@ -32,7 +32,7 @@ const (
 	// roundTimeout bounds one round of asking: three attempts of ten seconds at
 	// the witnesses, which are asked at once.
 	roundTimeout = 30 * time.Second
-	// lastRoundTimeout bounds the round at Close.
+	// lastRoundTimeout bounds each half of the round at Close.
 	lastRoundTimeout = 3 * time.Second
 )
 
@@ -136,8 +136,8 @@ func bounded(ctx context.Context, timeout time.Duration, round func(context.Cont
 	round(ctx)
 }
 
-// Close ends the rounds, and makes a last one, of at most 3 seconds, for what
-// was published since. The ledger must still answer. It is called once.
+// Close ends the rounds, and makes a last one for what was published since: at
+// most 3 seconds for the witnesses, and as much for the anchors. The ledger must still answer. It is called once.
 func (o *Outward) Close() {
 	o.stop()
 	o.lastRound()
@@ -148,11 +148,10 @@ func (o *Outward) stop() {
 	o.done.Wait()
 }
 
+// lastRound asks the witnesses first: anchors then get what these have signed.
 func (o *Outward) lastRound() {
-	var last sync.WaitGroup
-	last.Go(func() { bounded(context.Background(), lastRoundTimeout, o.witness) })
-	last.Go(func() { bounded(context.Background(), lastRoundTimeout, o.anchor) })
-	last.Wait()
+	bounded(context.Background(), lastRoundTimeout, o.witness)
+	bounded(context.Background(), lastRoundTimeout, o.anchor)
 }
 
 // cosigned is c as the witnesses have signed it, or c.
