@@ -28,9 +28,9 @@ type write struct {
 	leaves  [][32]byte
 	lines   [][]byte // scratch of hash
 	text    []byte   // ids that were made up
-	named   bool   // the caller gave an id, which may be in the ledger already
-	async   bool   // nobody waits
-	placed  bool   // the first entry belongs at index first, or nowhere
+	named   bool     // the caller gave an id, which may be in the ledger already
+	async   bool     // nobody waits
+	placed  bool     // the first entry belongs at index first, or nowhere
 	first   int64
 
 	// Set by the committer before it puts a token into done.
