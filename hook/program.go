@@ -46,8 +46,10 @@ const (
 	// maxProgramBytes bounds the memory that a pinned program takes.
 	maxProgramBytes = 256 << 20
 	// pipeDelay is how long a run waits for pipes that a descendant outside of
-	// its process group keeps open.
-	pipeDelay = 100 * time.Millisecond
+	// its process group keeps open. What the program wrote is read in that time
+	// too: on a busy machine the goroutines that do so may be late, and an answer
+	// must not be lost for that.
+	pipeDelay = 5 * time.Second
 )
 
 // ErrProgram is in the error of a program that may not be run as it stands: its

@@ -277,9 +277,9 @@ func TestProgramSurroundings(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := selfConfig(t, "surroundings", "a", "b;c")
 			cfg.Env, cfg.Dir = tt.env, tt.dir
-			denied, ok := errors.AsType[*hook.DeniedError](newProgram(t, cfg).Handle(t.Context(), toolStart()))
-			if !ok || denied.Reason != tt.want {
-				t.Errorf("arguments, environment and directory are %+v, want %s", denied, tt.want)
+			err := newProgram(t, cfg).Handle(t.Context(), toolStart())
+			if denied, ok := errors.AsType[*hook.DeniedError](err); !ok || denied.Reason != tt.want {
+				t.Errorf("Handle = %v, want a refusal with the arguments, environment and directory %s", err, tt.want)
 			}
 		})
 	}
