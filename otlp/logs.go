@@ -141,7 +141,8 @@ type common struct {
 }
 
 // commonAttributes writes the attributes that records have in common: encoded once
-// for records that follow each other.
+// for records that follow each other. What is cut is marked by who writes the rest:
+// a mark may be due for a part of this record alone, such as its body.
 func (e *encoder) commonAttributes(dst []byte, kvs []attribute.KeyValue) []byte {
 	if len(kvs) == 0 {
 		return dst
@@ -150,7 +151,9 @@ func (e *encoder) commonAttributes(dst []byte, kvs []attribute.KeyValue) []byte 
 		return append(dst, c.encoded...)
 	}
 	start, cuts := len(dst), e.cuts
-	dst = e.attributes(dst, 6, kvs)
+	for _, kv := range kvs {
+		dst = e.keyValue(dst, 6, kv)
+	}
 	if e.cuts == cuts { // a cut is counted for each record
 		e.common = common{kvs, append(e.common.encoded[:0], dst[start:]...)}
 	}

@@ -30,11 +30,36 @@ func TestCommonAttributes(t *testing.T) {
 		if cuts := enc.takeCuts(); cuts != plain.cuts {
 			t.Errorf("record %d: %d values cut, want %d", i, cuts, plain.cuts)
 		}
-		if len(common) == 1 && &common[0] == &long[0] {
-			continue // the mark of what was cut stands elsewhere
-		}
 		if !bytes.Equal(got, want) {
 			t.Errorf("record %d:\n got %q\nwant %q", i, got, want)
+		}
+	}
+}
+
+// TestMarkOfABodyIsItsOwn: that a record's body was cut is said of that record, not
+// of those that have attributes in common with it.
+func TestMarkOfABodyIsItsOwn(t *testing.T) {
+	ids := []attribute.KeyValue{attribute.String("run", "1")}
+	var enc encoder
+	write := func(body string, common []attribute.KeyValue) []byte {
+		return enc.logRecord(nil, &LogRecord{Body: body, Common: common}, func(time.Time) ulid.ULID { return ulid.ULID{} })
+	}
+	long := strings.Repeat("x", MaxValueBytes+1)
+	for _, tt := range []struct {
+		name   string
+		body   string
+		common []attribute.KeyValue
+		marked bool
+	}{
+		{"the first is cut", long, ids, true},
+		{"the next is whole", "b", ids, false},
+		{"one later is cut", long, ids, true},
+		{"others' are whole", "b", nil, false},
+		{"cut without any", long, nil, true},
+		{"whole again", "b", ids, false},
+	} {
+		if got := write(tt.body, tt.common); bytes.Contains(got, []byte(CutKey)) != tt.marked {
+			t.Errorf("%s: marked as cut = %v, want %v", tt.name, !tt.marked, tt.marked)
 		}
 	}
 }
