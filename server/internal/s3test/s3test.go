@@ -8,12 +8,14 @@
 package s3test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -39,6 +41,7 @@ type Server struct {
 	ports   *testport.Claimed
 	cmd     *exec.Cmd
 	out     *os.File
+	ended   chan struct{} // closed when the server has ended
 	mu      sync.Mutex
 	buckets int
 }
@@ -106,6 +109,9 @@ func start() (_ *Server, err error) {
 		"server", "-dir=" + s.dir, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=100", "-master.volumeSizeLimitMB=64",
 		"-filer", "-s3", "-s3.config=" + config, "-master.telemetry=false",
 		"-volume.preStopSeconds=0", // nobody else uses it
+		// These listen on fixed ports unless they are told not to, and a second
+		// server on this machine, of another package's tests, would end.
+		"-s3.port.iceberg=0", "-s3.port.lance=0",
 	}
 	for i, flag := range []string{"master.port", "volume.port", "filer.port", "s3.port"} {
 		args = append(args, "-"+flag+"="+s.ports.Ports[i])
@@ -115,15 +121,25 @@ func start() (_ *Server, err error) {
 	}
 	s.cmd = exec.Command(bin, args...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.out, s.out
+	s.cmd.Env = append(os.Environ(), "TMPDIR="+s.dir) // of its logs
 	if err := s.cmd.Start(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.out.Close(), s.ports.Release())
 	}
+	s.ended = make(chan struct{})
+	go func() {
+		_ = s.cmd.Wait() // how it ends says nothing about the tests
+		close(s.ended)
+	}()
 	if err := s.await(); err != nil {
 		text, _ := os.ReadFile(s.out.Name()) // for the message alone
-		return nil, errors.Join(fmt.Errorf("%w\n%.4000s", err, text), s.stop())
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, bytes.Join(complaint.FindAll(text, 20), []byte("\n"))), s.stop())
 	}
 	return s, nil
 }
+
+// complaint is a line of the server's log about an error. When it ends, stacks
+// of all its goroutines follow.
+var complaint = regexp.MustCompile(`(?m)^[EF]\d{4} .*$`)
 
 // await makes a bucket as soon as the server can.
 func (s *Server) await() error {
@@ -141,6 +157,8 @@ func (s *Server) await() error {
 			return nil
 		}
 		select {
+		case <-s.ended:
+			return fmt.Errorf("server has ended: %s", s.cmd.ProcessState)
 		case <-ctx.Done():
 			return fmt.Errorf("server does not answer: %w", err)
 		case <-tick.C:
@@ -177,12 +195,13 @@ func (s *Server) Bucket(t testing.TB, locked bool) string {
 }
 
 func (s *Server) stop() error {
-	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
-		return err
+	err := s.cmd.Process.Signal(os.Interrupt)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
 	}
 	// It removes its sockets; if that takes too long, it is killed.
 	slow := time.AfterFunc(5*time.Second, func() { _ = s.cmd.Process.Kill() })
 	defer slow.Stop()
-	_ = s.cmd.Wait() // how it ends says nothing about the tests
-	return errors.Join(s.out.Close(), s.ports.Release(), os.RemoveAll(s.dir))
+	<-s.ended
+	return errors.Join(err, s.out.Close(), s.ports.Release(), os.RemoveAll(s.dir))
 }
