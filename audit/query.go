@@ -339,10 +339,10 @@ func (s *store) query(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 // a caller who wants little waits for little.
 func (s *store) batches(ctx context.Context, q *Query) iter.Seq2[[]Entry, error] {
 	return func(yield func([]Entry, error) bool) {
-		most := 2 * runtime.GOMAXPROCS(0)
+		most := 8 * runtime.GOMAXPROCS(0)
 		var jobs []*fetch
 		defer func() { drop(jobs) }()
-		room := 1
+		room, hits := 1, 0
 		for f, err := range s.find(ctx, q) {
 			if err != nil {
 				if !s.yieldAll(jobs, q.Descending, yield) {
@@ -353,18 +353,22 @@ func (s *store) batches(ctx context.Context, q *Query) iter.Seq2[[]Entry, error]
 				return
 			}
 			jobs = append(jobs, newFetch(f))
-			if len(jobs) < room {
+			if hits += f.hits.count(); len(jobs) < room && hits < batchHits {
 				continue
 			}
 			if !s.yieldAll(jobs, q.Descending, yield) {
 				return
 			}
-			jobs = drop(jobs)
+			jobs, hits = drop(jobs), 0
 			room = min(2*room, most)
 		}
 		s.yieldAll(jobs, q.Descending, yield)
 	}
 }
+
+// batchHits is how many entries make a batch however few groups they are in:
+// all of a batch are in memory.
+const batchHits = 4 * groupLen
 
 // fetch reads the hits of one group.
 type fetch struct {
