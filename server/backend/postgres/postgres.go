@@ -27,7 +27,6 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -218,7 +217,7 @@ func (l *Ledger) follow(ctx context.Context) (vkey, text string, err error) {
 		return "", "", err
 	}
 	changes, err := parseChanges(lines)
-	if err == nil && !slices.Contains(l.keys.VerifierKeys()[1:], vkey) { // otherwise this process knows of a later one
+	if err == nil {
 		err = l.keys.Follow(changes, vkey)
 	}
 	return vkey, text, err

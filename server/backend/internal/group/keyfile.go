@@ -18,9 +18,9 @@ import (
 // does.
 const oldKeyExt = ".old"
 
-// NextKeyName is where a key that is about to be used lies. It is beside the present one under a name of its
-// own, so that of two processes that change keys none moves the other's. One
-// that was made and not used is the next one to be used.
+// NextKeyName is where a key that is about to be used lies: beside the present
+// one under a name of its own, so that of two processes that change keys none
+// moves the other's. One that was made and not used is the next one to be used.
 func NextKeyName(file, vkey string) string {
 	return fmt.Sprintf("%s.next-%08x", file, crc32.ChecksumIEEE([]byte(vkey)))
 }

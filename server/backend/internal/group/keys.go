@@ -151,11 +151,11 @@ func (k *Keys) Learn(c audit.KeyChange) error {
 	if k.vkey != c.Previous {
 		return fmt.Errorf("%w: the change is from %s, and the key is %s", ErrKey, c.Previous, k.vkey)
 	}
-	k.changes, k.vkey = changes, c.Key
 	if k.file == "" || k.opening {
+		k.changes, k.vkey = changes, c.Key
 		return nil
 	}
-	return k.use(c.Key)
+	return k.use(changes, c.Key)
 }
 
 // Settle says that all changes are known. It is [ErrKey] if the key in the file
@@ -164,7 +164,7 @@ func (k *Keys) Settle() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.opening = false
-	return k.use(k.vkey)
+	return k.use(k.changes, k.vkey)
 }
 
 // Trusts reports whether an auditor's key is one of the ledger's.
@@ -172,15 +172,18 @@ func (k *Keys) Trusts(vkey string) bool { return slices.Contains(k.VerifierKeys(
 
 // Follow takes in the changes of the key that the ledger has, oldest first. The
 // ones that are known must be among them, and the ledger's key must be present.
-// Without its private half the ledger can be read.
+// If that is one that was replaced, what was read is older than what is known, and
+// there is nothing to learn. Without its private half the ledger can be read.
 func (k *Keys) Follow(changes []audit.KeyChange, present string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if wasKey(k.changes, present) {
+		return nil
+	}
 	if err := k.chain(changes, present); err != nil {
 		return err
 	}
-	k.changes = changes
-	return k.use(present)
+	return k.use(changes, present)
 }
 
 // chain checks that the changes go on from those that are known, and end with
@@ -203,27 +206,28 @@ func (k *Keys) chain(changes []audit.KeyChange, present string) error {
 	return nil
 }
 
-// use makes present the key. The caller holds mu.
-func (k *Keys) use(present string) error {
+// use makes present the key, to which changes lead. If it fails, nothing has
+// changed. The caller holds mu.
+func (k *Keys) use(changes []audit.KeyChange, present string) error {
 	if k.signer == nil || k.signer.vkey != present {
 		old := k.signer
 		s, err := findSigner(k.file, present)
 		if err != nil && !errors.Is(err, ErrKey) {
 			return err
 		}
-		if s == nil && old != nil && !k.was(old.vkey) {
+		if s == nil && old != nil && !wasKey(changes, old.vkey) {
 			return fmt.Errorf("%w: key %s, want %s", ErrKey, old.vkey, present)
 		}
 		k.signer = s
 	}
-	k.vkey = present
+	k.changes, k.vkey = changes, present
 	k.setOverlap()
 	return nil
 }
 
-// was reports whether vkey is a key that was replaced. The caller holds mu.
-func (k *Keys) was(vkey string) bool {
-	return slices.ContainsFunc(k.changes, func(c audit.KeyChange) bool { return c.Previous == vkey })
+// wasKey reports whether vkey is a key that was replaced.
+func wasKey(changes []audit.KeyChange, vkey string) bool {
+	return slices.ContainsFunc(changes, func(c audit.KeyChange) bool { return c.Previous == vkey })
 }
 
 // setOverlap finds the key before, if it was replaced a short time ago and is
@@ -263,14 +267,18 @@ func (k *Keys) Overlapped(c audit.Checkpoint) audit.Checkpoint {
 	return both
 }
 
-// change is what commits that change the key have in common.
+// change is what commits that change the key have in common. A reader of this
+// process may have learned of it already.
 func (k *Keys) change(c audit.KeyChange, next *Signer) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.vkey != c.Previous {
+	switch k.vkey {
+	case c.Previous:
+		k.changes = append(k.changes[:len(k.changes):len(k.changes)], c)
+	case c.Key:
+	default:
 		return fmt.Errorf("%w: the change is from %s, and the key is %s", ErrKey, c.Previous, k.vkey)
 	}
-	k.changes = append(k.changes[:len(k.changes):len(k.changes)], c)
 	k.vkey, k.signer = c.Key, next
 	err := promote(k.file, next.vkey)
 	k.setOverlap()
