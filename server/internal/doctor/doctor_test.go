@@ -69,7 +69,7 @@ const goodServer = "/readyz\n/healthz\n/api/stats\n/v1/traces"
 func healthyServer(t *testing.T) map[string]string {
 	t.Helper()
 	m := map[string]string{
-		"/prometheus/api/v1/status/buildinfo": `{"status":"success","data":{"version":"v1"}}`,
+		"/prometheus/api/v1/status/buildinfo": `{"status":"success","data":{"version":"3.0.0","revision":"v1"}}`,
 		"/prometheus/api/v1/query":            `{"status":"success","data":{"resultType":"vector","result":[]}}`,
 	}
 	for p := range strings.SplitSeq(goodServer, "\n") {
@@ -146,7 +146,7 @@ func TestFindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	older := healthyServer(t)
-	older["/prometheus/api/v1/status/buildinfo"] = `{"data":{"version":"v0"}}`
+	older["/prometheus/api/v1/status/buildinfo"] = `{"data":{"version":"3.0.0","revision":"v0"}}`
 	older["/prometheus/api/v1/query"] = `{"status":"success","data":{"result":[{"metric":{"signal":"traces","reason":"queue_full"},"value":[1,"7"]}]}}`
 	locked := healthyServer(t)
 	locked["/api/stats"] = "401"

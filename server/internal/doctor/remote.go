@@ -91,12 +91,14 @@ func lookAtVersion(ctx context.Context, e *examination) (State, string, string) 
 	if err != nil {
 		return Warning, err.Error(), ""
 	}
-	var answer struct{ Data struct{ Version string } }
-	if err := json.Unmarshal(body, &answer); err != nil {
+	// What is called version there is that of the engine, for clients that ask
+	// what PromQL it speaks.
+	var answer struct{ Data struct{ Revision string } }
+	if err := json.Unmarshal(body, &answer); err != nil || answer.Data.Revision == "" {
 		return Warning, "the server does not say its version: " + oneLine(body), ""
 	}
-	if answer.Data.Version != e.Version {
-		return Warning, fmt.Sprintf("the server is %s, this command %s", answer.Data.Version, e.Version), "use the command of the server's version for its data directory"
+	if answer.Data.Revision != e.Version {
+		return Warning, fmt.Sprintf("the server is %s, this command %s", answer.Data.Revision, e.Version), "use the command of the server's version for its data directory"
 	}
 	return OK, "kaizen " + e.Version + ", here and there", ""
 }
