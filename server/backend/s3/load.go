@@ -14,16 +14,28 @@ import (
 	"github.com/kaizen-go/kaizen/server/backend/internal/group"
 )
 
-// identify writes ledger.json if there is none, and compares it.
+// identify reads ledger.json, and writes it if there is no ledger.
 func (l *Ledger) identify(ctx context.Context) error {
-	want := identityJSON(l.keys.Origin(), l.keys.VerifierKey())
-	have, err := l.bucket.get(ctx, ledgerName)
-	if errors.Is(err, errAbsent) {
-		if _, err := l.bucket.create(ctx, ledgerName, want); err != nil {
-			return err
-		}
-		have, err = l.bucket.get(ctx, ledgerName)
+	err := l.readIdentity(ctx)
+	if !errors.Is(err, errAbsent) {
+		return err
 	}
+	_, err = l.bucket.get(ctx, numbered(batchPrefix, 0))
+	if err == nil { // a new one could name another key than the first
+		return &audit.TamperError{Path: ledgerName, Index: -1, Reason: "object is missing, there are batches"}
+	}
+	if !errors.Is(err, errAbsent) {
+		return err
+	}
+	if _, err := l.bucket.create(ctx, ledgerName, identityJSON(l.keys.Origin(), l.keys.VerifierKey())); err != nil {
+		return err
+	}
+	return l.readIdentity(ctx)
+}
+
+// readIdentity reads ledger.json and compares it.
+func (l *Ledger) readIdentity(ctx context.Context) error {
+	have, err := l.bucket.get(ctx, ledgerName)
 	if err != nil {
 		return err
 	}
@@ -32,6 +44,7 @@ func (l *Ledger) identify(ctx context.Context) error {
 		return &audit.TamperError{Path: ledgerName, Index: -1, Reason: "not in its form"}
 	}
 	if id.Origin != l.keys.Origin() {
+		want := identityJSON(l.keys.Origin(), l.keys.VerifierKey())
 		return fmt.Errorf("%w: ledger.json is %s, want %s", ErrKey, strings.TrimSpace(string(have)), strings.TrimSpace(string(want)))
 	}
 	l.first = id.Key
@@ -114,8 +127,7 @@ func (l *Ledger) tryState(ctx context.Context, name string) (bool, error) {
 }
 
 // replay takes in one batch after the other until there is none: a listing could
-// be stale. What is derived from
-// them is made again if it may be lost.
+// be stale. What is derived from them is made again if it may be lost.
 func (l *Ledger) replay(ctx context.Context, lost bool) error {
 	for {
 		n := l.state.next

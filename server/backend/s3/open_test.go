@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -207,5 +208,40 @@ func TestDamagedState(t *testing.T) {
 			t.Errorf("%s: Verify = %v, want damage at %s", what, err, name)
 		}
 		l.background.Wait()
+	}
+}
+
+// A ledger without ledger.json is damaged, not new: a key that took over would be
+// written down as the first one, in an object that perhaps nobody can remove.
+func TestIdentityMissing(t *testing.T) {
+	cfg := fresh(t)
+	l := openFor(t, cfg)
+	fill(t, l, 3, 2)
+	if _, _, err := l.RotateKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	client := s3test.Start(t).Client(t)
+	body, err := l.bucket.get(t.Context(), ledgerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remove(t.Context(), client, cfg, ledgerName); err != nil {
+		t.Fatal(err)
+	}
+	missing := func(what string, err error) {
+		t.Helper()
+		if damage, ok := errors.AsType[*audit.TamperError](err); !ok || damage.Path != ledgerName {
+			t.Errorf("%s = %v, want damage at %s", what, err, ledgerName)
+		}
+	}
+	_, err = l.Verify(t.Context(), audit.VerifyConfig{})
+	missing("Verify", err)
+	_, err = Open(t.Context(), cfg)
+	missing("Open", err)
+	if err := store(t.Context(), client, cfg, ledgerName, body); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openFor(t, cfg).Verify(t.Context(), audit.VerifyConfig{}); err != nil {
+		t.Errorf("Verify after ledger.json came back = %v", err)
 	}
 }

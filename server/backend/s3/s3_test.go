@@ -332,6 +332,7 @@ func TestTamper(t *testing.T) {
 			return copyOver(ctx, client, cfg, numbered(statePrefix, 1), numbered(statePrefix, 2))
 		}, numbered(statePrefix, 2)},
 		{"a checkpoint", func(cfg Config) error { return edit(ctx, client, cfg, numbered(checkpointPrefix, 2), "\n2\n", "\n3\n") }, numbered(checkpointPrefix, 2)},
+		{"ledger.json removed", func(cfg Config) error { return remove(ctx, client, cfg, ledgerName) }, ledgerName},
 		{"a removed checkpoint", func(cfg Config) error { return remove(ctx, client, cfg, numbered(checkpointPrefix, 2)) }, numbered(checkpointPrefix, 2)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

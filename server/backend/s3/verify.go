@@ -43,7 +43,9 @@ func (l *Ledger) verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Repo
 	}
 	again := &Ledger{cfg: l.cfg, bucket: l.bucket, keys: group.ReadOnly(l.VerifierKey()), ctx: ctx}
 	again.state.init()
-	if err := again.identify(ctx); err != nil {
+	if err := again.readIdentity(ctx); errors.Is(err, errAbsent) {
+		return none, &audit.TamperError{Path: ledgerName, Index: -1, Reason: "object is missing"}
+	} else if err != nil {
 		return none, err
 	}
 	v := verifier{Ledger: again, want: map[string]string{}, known: map[int64][]string{}, chunk: sha256.New()}
