@@ -261,8 +261,12 @@ func (h *handler) encode(ctx context.Context, r *slog.Record, e *encoder) {
 // encodeAll writes the attributes the slower way, from the attributes
 // themselves, and fills those of the record if a sink wants them.
 func (h *handler) encodeAll(r *slog.Record, e *encoder, base *persistent, duplicates bool) {
-	attrs, plain := h.plain(r, e, base)
-	if duplicates || !plain {
+	var attrs []slog.Attr
+	plain := false
+	if !duplicates {
+		attrs, plain = h.plain(r, e, base)
+	}
+	if !plain {
 		attrs = h.all(r, base)
 	}
 	if e.red != nil {
