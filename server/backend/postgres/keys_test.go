@@ -1,8 +1,12 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +32,7 @@ func TestKeysTampered(t *testing.T) {
 		{"change of the key removed", "DELETE FROM %s.keys", "keys"},
 		{"its columns changed", "UPDATE %s.keys SET from_size = from_size + 1", "keys"},
 		{"bytes of a partition", "UPDATE %s.totals SET bytes = bytes + 1", "totals"},
+		{"bytes of a partition, below zero", "UPDATE %s.totals SET bytes = -bytes", "totals"},
 		{"oldest entry of a partition", "UPDATE %s.totals SET oldest = oldest - 1", "totals"},
 		{"cosigned checkpoint", "INSERT INTO %s.cosigned (size, note) VALUES (1, 'x')", "checkpoints"},
 	} {
@@ -74,7 +79,8 @@ func TestStatsAfterRetention(t *testing.T) {
 	}
 }
 
-// Tables of the first version are brought to the present one with what they hold.
+// Tables of the first version are brought to the present one with what they hold
+// and the rights of their roles.
 func TestMigrateTotals(t *testing.T) {
 	cfg := fresh(t)
 	l := open(t, cfg)
@@ -84,16 +90,80 @@ func TestMigrateTotals(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := superuser(t, cfg, true)
-	exec(t, conn, fmt.Sprintf("DROP TABLE %[1]s.keys, %[1]s.cosigned, %[1]s.totals; DELETE FROM %[1]s.migrations WHERE version = 2", cfg.Schema), pgx.QueryExecModeSimpleProtocol)
+	first, err := os.ReadFile(filepath.Join("migrations", "0001_ledger.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, grow, _ := strings.Cut(string(first), "CREATE FUNCTION {{schema}}.grow()")
+	grow, _, _ = strings.Cut(grow, "\n\n")
+	role := cfg.Schema + "_writer"
+	for _, text := range []string{
+		"DROP TABLE {{schema}}.keys, {{schema}}.cosigned, {{schema}}.totals; DELETE FROM {{schema}}.migrations WHERE version = 2",
+		"CREATE OR REPLACE FUNCTION {{schema}}.grow()" + grow,
+		"CREATE ROLE " + role + " LOGIN; GRANT USAGE ON SCHEMA {{schema}} TO " + role,
+		"GRANT SELECT ON ALL TABLES IN SCHEMA {{schema}} TO " + role,
+		"GRANT INSERT ON {{schema}}.entries, {{schema}}.nodes, {{schema}}.checkpoints TO " + role,
+		"GRANT UPDATE (size, edge, note, at, published) ON {{schema}}.head TO " + role,
+		"GRANT EXECUTE ON FUNCTION {{schema}}.add_partition(text, bigint, timestamptz, timestamptz) TO " + role,
+	} {
+		exec(t, conn, strings.ReplaceAll(text, "{{schema}}", cfg.Schema), pgx.QueryExecModeSimpleProtocol)
+	}
 	l = open(t, cfg)
 	if got := l.Stats(); got.Bytes != want.Bytes || !got.Oldest.Equal(want.Oldest) || !got.Newest.Equal(want.Newest) {
 		t.Errorf("Stats = %+v, want %+v", got, want)
 	}
+	writer := cfg
+	writer.DSN = strings.Replace(cfg.DSN, "user=kaizen", "user="+role, 1)
+	w := open(t, writer)
+	fill(t, w, 5)
+	if _, _, err := w.RotateKey(t.Context()); err != nil {
+		t.Errorf("RotateKey as a writer of before: %v", err)
+	}
 	fill(t, l, 5)
-	if _, _, err := l.RotateKey(t.Context()); err != nil {
+	if _, err := w.Verify(t.Context(), audit.VerifyConfig{}); err != nil {
 		t.Error(err)
 	}
-	if _, err := l.Verify(t.Context(), audit.VerifyConfig{}); err != nil {
-		t.Error(err)
+}
+
+// Whoever appends while the tables are brought to the present version, as a
+// program of before does, is waited for: its entries are in the totals.
+func TestMigrateWaits(t *testing.T) {
+	cfg := fresh(t)
+	l := open(t, cfg)
+	fill(t, l, 5)
+	want := l.Stats()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	conn := superuser(t, cfg, true)
+	exec(t, conn, fmt.Sprintf("DROP TABLE %[1]s.keys, %[1]s.cosigned, %[1]s.totals; DELETE FROM %[1]s.migrations WHERE version = 2", cfg.Schema), pgx.QueryExecModeSimpleProtocol)
+	exec(t, conn, "BEGIN")
+	exec(t, conn, fmt.Sprintf("SELECT FROM %s.head FOR UPDATE", cfg.Schema))
+	opened := make(chan error, 1)
+	go func() {
+		l, err := postgres.Open(context.WithoutCancel(t.Context()), cfg)
+		if err == nil {
+			err = l.Close()
+		}
+		opened <- err
+	}()
+	look := superuser(t, cfg, false)
+	for waits := false; !waits; { // until the migration waits for head
+		select {
+		case err := <-opened:
+			t.Fatalf("Open did not wait for whoever appends: %v", err)
+		default:
+		}
+		err := look.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = $1::regclass)", cfg.Schema+".head").Scan(&waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(t, conn, "COMMIT")
+	if err := <-opened; err != nil {
+		t.Fatal(err)
+	}
+	if got := open(t, cfg).Stats(); got.Bytes != want.Bytes {
+		t.Errorf("%d bytes, want %d", got.Bytes, want.Bytes)
 	}
 }

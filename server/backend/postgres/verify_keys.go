@@ -80,7 +80,7 @@ func (v *verifier) count(index, at, bytes int64) {
 
 func (v *verifier) checkTotals() error {
 	for _, t := range v.totals {
-		if want := [3]int64{t.bytes, t.oldest, t.newest}; t.found != want && t.found[0]+t.bytes != 0 {
+		if want := [3]int64{t.bytes, t.oldest, t.newest}; t.found != want && (t.found[0] != 0 || t.bytes != 0) {
 			return damage("totals", t.base, "bytes and times of a partition are not those of its entries", fmt.Sprint(t.found), fmt.Sprint(want))
 		}
 	}

@@ -27,6 +27,8 @@ CREATE TABLE {{schema}}.totals (
   newest bigint NOT NULL
 ) WITH (fillfactor = 10);    -- one row that is replaced all the time
 
+-- Whoever appends at this moment, and knows nothing of totals, comes before.
+LOCK TABLE {{schema}}.head IN EXCLUSIVE MODE;
 INSERT INTO {{schema}}.totals (base, bytes, oldest, newest)
 SELECT p.base, sum(octet_length(e.line) + 1), min(e.time), max(e.time)
 FROM {{schema}}.entries AS e
