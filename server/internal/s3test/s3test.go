@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -194,14 +195,24 @@ func (s *Server) Bucket(t testing.TB, locked bool) string {
 	return name
 }
 
+// stop kills the server, which takes 5 seconds to end otherwise, and removes the
+// sockets that it has for itself.
 func (s *Server) stop() error {
-	err := s.cmd.Process.Signal(os.Interrupt)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
+	errs := []error{}
+	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		errs = append(errs, err)
 	}
-	// It removes its sockets; if that takes too long, it is killed.
-	slow := time.AfterFunc(5*time.Second, func() { _ = s.cmd.Process.Kill() })
-	defer slow.Stop()
 	<-s.ended
-	return errors.Join(err, s.out.Close(), s.ports.Release(), os.RemoveAll(s.dir))
+	for _, port := range s.ports.Ports {
+		n, err := strconv.Atoi(port)
+		errs = append(errs, err)
+		for _, name := range []string{port, "grpc-" + strconv.Itoa(n+10_000)} {
+			sockets, err := filepath.Glob("/tmp/seaweedfs-*-" + name + ".sock")
+			errs = append(errs, err)
+			for _, socket := range sockets {
+				errs = append(errs, os.Remove(socket))
+			}
+		}
+	}
+	return errors.Join(append(errs, s.out.Close(), s.ports.Release(), os.RemoveAll(s.dir))...)
 }
