@@ -3,9 +3,12 @@ package kaizen
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/kaizen-go/kaizen/hook"
+	"github.com/kaizen-go/kaizen/sampling"
 )
 
 // asking is a sampler that may ask for attributes, and keeps those of the latest
@@ -171,6 +175,70 @@ func TestSpanAndEventAgree(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLateAttributesAtOnce: tools that run at once, sampled at the head and at the
+// tail, have each the attributes of their own, with a garbage collector that never
+// rests.
+func TestLateAttributesAtOnce(t *testing.T) {
+	percent := debug.SetGCPercent(1)
+	defer debug.SetGCPercent(percent)
+	rec := tracetest.NewSpanRecorder()
+	tail, err := sampling.NewTail(rec, sampling.TailConfig{Ratio: sampling.Off})
+	if err != nil {
+		t.Fatal(err)
+	}
+	obs, err := Start(t.Context(), Config{LogWriter: io.Discard, SpoolDir: NoSpool, Off: Audit, TracerProvider: sdktrace.NewTracerProvider(
+		sdktrace.WithSpanProcessor(tail), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(0.5))))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !obs.wire.late {
+		t.Error("attributes do not come late with a ratio of the parent's")
+	}
+	var kept sync.Map // of a span's id, what its attributes have to say
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 150 {
+				id := fmt.Sprintf("%d-%d", g, i%10)
+				ctx := WithRun(t.Context(), Run{RunID: id, AgentID: id, AgentName: id, UserID: id, SessionID: id})
+				_ = hook.Do(ctx, obs.Hooks(), hook.Tool{Name: id, CallID: id, Description: id}, func(ctx context.Context, _ *hook.Op) error {
+					if i%2 == 0 {
+						return nil // which the tail leaves out
+					}
+					if sc := trace.SpanContextFromContext(ctx); sc.IsSampled() {
+						kept.Store(sc.SpanID(), id)
+					}
+					return errors.New(id)
+				})
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(tail.Shutdown(t.Context()), obs.Shutdown(t.Context())); err != nil {
+		t.Error(err)
+	}
+	for _, s := range rec.Ended() {
+		id, ok := kept.LoadAndDelete(s.SpanContext().SpanID())
+		if !ok {
+			t.Errorf("%s is not to be kept", s.Name())
+			continue
+		}
+		text, got := id.(string), told(s)
+		for _, key := range []string{"gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.tool.description", "gen_ai.agent.id", "gen_ai.agent.name", "kaizen.run.id", "user.id", "gen_ai.conversation.id"} {
+			if got["attribute "+key] != text {
+				t.Errorf("span %s of %s: %s is %v", s.Name(), text, key, got["attribute "+key])
+			}
+		}
+		if s.Name() != "execute_tool "+text || got["why"] != text {
+			t.Errorf("the span of %s is %q, failed by %q", text, s.Name(), got["why"])
+		}
+	}
+	kept.Range(func(_, id any) bool {
+		t.Errorf("a span of %v is lost", id)
+		return true
+	})
 }
 
 // everyToolEnd calls tools that end in every way there is.
