@@ -16,7 +16,8 @@ type valueOp[T any] struct {
 
 // Begin is [Registry.Begin] for a payload that is given by its value. It costs one
 // allocation less than a pointer to a payload of its own, and the payload is
-// nobody else's: [Op.Update] reaches it.
+// nobody else's: [Op.Update] reaches it. Where it has slices, such as those of a
+// [ModelCall], their elements stay the caller's too, and must not change until the end.
 //
 //	ctx, op, err := hook.Begin(ctx, reg, hook.Tool{Name: "search"})
 func Begin[T any, P pointerTo[T]](ctx context.Context, r *Registry, payload T) (context.Context, *Op, error) {
