@@ -72,24 +72,34 @@ func (l *Ledger) object(ctx context.Context, name string) ([]byte, error) {
 	return l.bucket.get(ctx, name)
 }
 
-// storePending stores what is queued, up to the first that cannot be stored.
-func (l *Ledger) storePending(ctx context.Context) error {
-	l.pending.storing.Lock()
+// notStored is logged when storePending fails.
+const notStored = "derived objects were not stored; they can be made again"
+
+// storePending stores what is queued, up to the first that cannot be stored. If
+// somebody does so already it waits, or leaves it to that.
+func (l *Ledger) storePending(ctx context.Context, wait bool) error {
+	if wait {
+		l.pending.storing.Lock()
+	} else if !l.pending.storing.TryLock() {
+		return nil
+	}
 	defer l.pending.storing.Unlock()
+	var damage error // of the first object that is not as it should be
 	for {
 		d, ok := l.pending.first()
 		if !ok {
-			return nil
+			return damage
 		}
 		created, err := l.bucket.create(ctx, d.name, d.body)
-		if err == nil && !created && !strings.HasPrefix(d.name, statePrefix) { // another key may have sealed it
-			err = &audit.TamperError{Path: d.name, Index: -1, Reason: "object has other bytes than it should"}
-		}
 		if err != nil {
-			return err
+			return errors.Join(damage, err)
 		}
-		l.pending.remove(d.name)
-		if k, ok := number(statePrefix, d.name); ok {
+		k, isState := number(statePrefix, d.name)
+		if !created && !isState && damage == nil { // a state another key may have sealed
+			damage = &audit.TamperError{Path: d.name, Index: -1, Reason: "object has other bytes than it should"}
+		}
+		l.pending.remove(d.name) // if somebody else has made it, it stays as it is
+		if isState {
 			l.stored.Store(max(k, l.stored.Load()))
 		}
 	}
@@ -119,7 +129,7 @@ func (l *Ledger) after(n, base int64, c audit.Checkpoint, list []derived) {
 		return
 	}
 	l.background.Go(func() {
-		errs := []error{err, l.storePending(l.ctx)}
+		errs := []error{err, l.storePending(l.ctx, true)}
 		if full {
 			errs = append(errs, l.storeChunk(n/l.cfg.chunkLen))
 		}
@@ -127,7 +137,7 @@ func (l *Ledger) after(n, base int64, c audit.Checkpoint, list []derived) {
 			errs = append(errs, l.publish(l.ctx, c))
 		}
 		if err := errors.Join(errs...); err != nil {
-			l.cfg.Logger.Warn("s3: derived objects were not stored; they can be made again", "error", err)
+			l.cfg.Logger.Warn("s3: "+notStored, "error", err)
 		}
 	})
 }

@@ -159,8 +159,16 @@ func (l *Ledger) catchUp(ctx context.Context) error {
 		return err
 	}
 	l.step.Lock()
-	defer l.step.Unlock()
-	return l.replay(ctx, false)
+	err := l.replay(ctx, false)
+	l.step.Unlock()
+	if err != nil {
+		return err
+	}
+	// A process that appends nothing would hold the pages of others for ever.
+	if err := l.storePending(ctx, false); err != nil {
+		l.cfg.Logger.Warn("s3: "+notStored, "error", err)
+	}
+	return nil
 }
 
 // complete looks for signs that the end of the ledger was removed: a later

@@ -245,3 +245,47 @@ func TestIdentityMissing(t *testing.T) {
 		t.Errorf("Verify after ledger.json came back = %v", err)
 	}
 }
+
+// A process that only reads makes pages as it follows the writer, and lets go of
+// them when they are stored.
+func TestReaderKeepsNoPages(t *testing.T) {
+	cfg := fresh(t)
+	writer, reader := openFor(t, cfg), openFor(t, cfg)
+	for range 2 {
+		fill(t, writer, cfg.fan*8, 1)
+		writer.background.Wait()
+		if err := reader.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(reader.pending.list); n != 0 || reader.Size() != writer.Size() {
+			t.Errorf("%d entries of %d, %d objects are held", reader.Size(), writer.Size(), n)
+		}
+	}
+	if err := kaizentest.CheckLedger(t.Context(), reader); err != nil {
+		t.Error(err)
+	}
+}
+
+// Somebody who makes a derived object before the ledger does cannot have it hold
+// all that come after.
+func TestForeignDerived(t *testing.T) {
+	cfg := fresh(t)
+	client := s3test.Start(t).Client(t)
+	name := leveled(pagePrefix, 1, 0)
+	if err := store(t.Context(), client, cfg, name, []byte("[]")); err != nil {
+		t.Fatal(err)
+	}
+	l := openFor(t, cfg)
+	fill(t, l, cfg.fan*8+8, 1)
+	l.background.Wait()
+	if n := len(l.pending.list); n != 0 {
+		t.Errorf("%d objects are held", n)
+	}
+	if _, err := l.bucket.get(t.Context(), numbered(statePrefix, int64(cfg.fan)+1)); err != nil {
+		t.Errorf("the state after it: %v", err)
+	}
+	_, err := l.Verify(t.Context(), audit.VerifyConfig{})
+	if damage, ok := errors.AsType[*audit.TamperError](err); !ok || damage.Path != name {
+		t.Errorf("Verify = %v, want damage at %s", err, name)
+	}
+}

@@ -206,8 +206,8 @@ func open(ctx context.Context, cfg Config) (*Ledger, error) {
 		return nil, err
 	}
 	l.background.Go(func() { // what the process before could not store
-		if err := l.storePending(l.ctx); err != nil {
-			l.cfg.Logger.Warn("s3: derived objects were not stored; they can be made again", "error", err)
+		if err := l.storePending(l.ctx, true); err != nil {
+			l.cfg.Logger.Warn("s3: "+notStored, "error", err)
 		}
 	})
 	return l, nil
