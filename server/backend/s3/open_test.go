@@ -1,7 +1,10 @@
 package s3
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,9 +13,11 @@ import (
 	"testing"
 
 	"github.com/minio/minio-go/v7"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/kaizentest"
+	"github.com/kaizen-go/kaizen/server/backend/internal/group"
 	"github.com/kaizen-go/kaizen/server/backend/internal/grouptest"
 	"github.com/kaizen-go/kaizen/server/internal/s3test"
 )
@@ -287,5 +292,70 @@ func TestForeignDerived(t *testing.T) {
 	_, err := l.Verify(t.Context(), audit.VerifyConfig{})
 	if damage, ok := errors.AsType[*audit.TamperError](err); !ok || damage.Path != name {
 		t.Errorf("Verify = %v, want damage at %s", err, name)
+	}
+}
+
+// Somebody who has a key that was replaced can seal a state under it, of a ledger
+// that never changed its key: a process with the present key does not go on from
+// there.
+func TestStateUnderOldKey(t *testing.T) {
+	cfg := fresh(t)
+	l := openFor(t, cfg)
+	fill(t, l, 8, 1)
+	l.background.Wait()
+	state, err := l.bucket.get(t.Context(), numbered(statePrefix, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := l.keys.Signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.RotateKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// One chunk further than the ledger is, with entries that were never appended.
+	line, _, _ := bytes.Cut(state, []byte("\n"))
+	var s snapshot
+	if err := json.Unmarshal(line, &s); err != nil {
+		t.Fatal(err)
+	}
+	again := s.Refs[0][0]
+	again.Batch, again.Base = again.Batches, again.Count
+	s.Refs[0] = append(s.Refs[0], again)
+	s.Batches, s.Size = 2*s.Batches, 2*s.Size
+	e, leaf := edge(nil), tlog.RecordHash([]byte("x"))
+	tree := group.Tree{}
+	for i := range s.Size {
+		e, _ = e.add(i, leaf)
+		tree.Append(leaf, nil)
+	}
+	s.Edge = [][]byte{tileBytes(e[0])}
+	c, err := old.Sign(s.Size, tree.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Note = c.Note
+	body, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body = append(body, '\n')
+	seal, err := old.Seal(sealed(2), sha256.Sum256(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body = append(body, seal...)
+	if _, _, err := openSnapshot(body, 2, 8, old.VerifierKey()); err != nil {
+		t.Fatalf("the state is not well-formed: %v", err)
+	}
+	if err := store(t.Context(), s3test.Start(t).Client(t), cfg, numbered(statePrefix, 2), body); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), cfg); !errors.Is(err, ErrKey) {
+		t.Errorf("Open = %v, want ErrKey", err)
 	}
 }
