@@ -131,7 +131,7 @@ func (l *Ledger) commit(g *group) (Checkpoint, error) {
 	pos, opens := l.ring.next(len(g.buf))
 	if opens {
 		l.applyPending() // the keeper must not wait for it
-		if err := l.keeper.waitDurable(l.ring.ends[l.ring.section(pos)]); err != nil {
+		if err := l.keeper.waitDurable(l.ring.needed(pos)); err != nil {
 			return Checkpoint{}, err
 		}
 	}

@@ -113,6 +113,12 @@ func (r *ring) next(n int) (pos int64, opens bool) {
 	return pos, at == 0
 }
 
+// needed is how many entries must be durable in the segments before the section
+// at pos is opened: all that the section after it holds. Only then does each frame
+// here name more than that. Were it less, and the power lost while the next section
+// is begun, the newest whole frame would still need the one that was written over.
+func (r *ring) needed(pos int64) int64 { return r.ends[(r.section(pos)+1)%ringSections] }
+
 // write makes g durable at pos, as given by next.
 func (r *ring) write(pos int64, g *group, root [32]byte, durableTo int64) error {
 	h := frameHeader{
