@@ -79,12 +79,15 @@ func (l *Ledger) carryState(ctx context.Context, segs []SegmentInfo) error {
 		going[seg.Base] = true
 	}
 	for _, seg := range segs {
-		for action, carry := range map[string]func(*Entry) error{
-			actionHold:     func(e *Entry) error { return l.carryHold(ctx, e) },
-			actionErasure:  func(e *Entry) error { return l.carryErasure(ctx, e, going) },
-			actionRestored: func(e *Entry) error { return l.carryLoss(ctx, e) },
+		for _, kind := range []struct {
+			action string
+			carry  func(*Entry) error
+		}{
+			{actionHold, func(e *Entry) error { return l.carryHold(ctx, e) }},
+			{actionErasure, func(e *Entry) error { return l.carryErasure(ctx, e, going) }},
+			{actionRestored, func(e *Entry) error { return l.carryLoss(ctx, e) }},
 		} {
-			if err := l.own(ctx, action, seg.Base, seg.Base+seg.Entries, carry); err != nil {
+			if err := l.own(ctx, kind.action, seg.Base, seg.Base+seg.Entries, kind.carry); err != nil {
 				return err
 			}
 		}

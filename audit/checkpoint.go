@@ -160,6 +160,9 @@ func newSigner(skey string) (*signer, error) {
 	if err != nil {
 		return nil, errors.New("signing key without id")
 	}
+	if part[3] != fmt.Sprintf("%08x", id) {
+		return nil, errors.New("id of the signing key is not in lower case")
+	}
 	binary.BigEndian.PutUint32(s.hash[:], uint32(id))
 	if s.vkey, err = note.NewEd25519VerifierKey(s.origin, s.key.Public().(ed25519.PublicKey)); err != nil {
 		return nil, err

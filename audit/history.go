@@ -116,7 +116,10 @@ func openHistory(fsys durable.FS, dir string, spans []keySpan, crashed bool) (h 
 	if err := h.findEnd(spans, crashed); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return h, fsys.SyncDir(dir)
+	if err := fsys.SyncDir(dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return h, nil
 }
 
 // mark is how far the history has come: where its last line ends, and the hash

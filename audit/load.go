@@ -73,6 +73,10 @@ type batch struct {
 	done    chan struct{}
 }
 
+// loadBytes bounds a batch of long lines: as many batches as processors are in
+// memory twice over.
+const loadBytes = 1 << 20
+
 // read takes a batch from the cursor and gives it to a worker. Also after an
 // error the lines before it count.
 func (l *loader) read(c *cursor, size int64) error {
@@ -83,7 +87,7 @@ func (l *loader) read(c *cursor, size int64) error {
 	b.first, b.seg = c.index, nil
 	b.off, b.stored, b.buf, b.ends = b.off[:0], b.stored[:0], b.buf[:0], b.ends[:0]
 	var err error
-	for len(b.off) < groupLen && c.index < size {
+	for len(b.off) < groupLen && len(b.buf) < loadBytes && c.index < size {
 		if b.seg != nil && c.off >= b.seg.size {
 			break // the next line is in another segment
 		}

@@ -20,6 +20,9 @@ const (
 	maxQueueBytes   = 2 * MaxBatchBytes
 	// quiet is how long nobody came back when nobody is expected to.
 	quiet = 15 * time.Microsecond
+	// maxLooks ends the waiting where the clock stands still, as in the bubbles of
+	// testing/synctest. Elsewhere quiet is over long before.
+	maxLooks = 2000
 )
 
 // queue is where callers hand writes to whoever commits: the caller that found
@@ -163,14 +166,14 @@ func (q *queue) settle(flush time.Duration) {
 	}
 	start := time.Now()
 	last := start
-	for {
+	for looks := 0; looks < maxLooks; looks++ {
 		runtime.Gosched()
 		n, now := q.missing.Load(), time.Now()
 		if n <= 0 || now.Sub(start) > flush {
 			return
 		}
 		if n < missing {
-			missing, last = n, now
+			missing, last, looks = n, now, 0
 		} else if now.Sub(last) > quiet {
 			return
 		}
