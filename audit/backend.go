@@ -255,7 +255,7 @@ func (l *Ledger) Import(ctx context.Context, first int64, lines [][]byte) error 
 	if have := l.Size(); have != first {
 		return fmt.Errorf("audit: import entry %d: %w: it has %d entries", first, ErrPosition, have)
 	}
-	w := takeWrite()
+	w := l.writes.take()
 	if err := w.encode(entries); err != nil { // a line has one spelling: it comes out as it was
 		w.release(2)
 		return fmt.Errorf("audit: import: %w", err)

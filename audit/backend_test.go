@@ -216,7 +216,7 @@ func TestImportIsPlaced(t *testing.T) {
 	dst := mustOpen(t, t.TempDir()+"/audit", small())
 	line := []byte(encode(t, numbered(7)))
 	dst.committer.head.Size++ // as if an entry had come between the look and the write
-	w := takeWrite()
+	w := dst.writes.take()
 	entries, err := stored([][]byte{line})
 	if err != nil {
 		t.Fatal(err)

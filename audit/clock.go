@@ -43,7 +43,7 @@ func (l *Ledger) clockBack() []*write {
 		return nil
 	}
 	l.cfg.Logger.Warn("audit ledger: the clock went back", "dir", l.store.dir, "from", last, "to", now)
-	w := takeWrite()
+	w := l.writes.take()
 	w.release(1) // nobody waits
 	w.async = true
 	err := w.encode([]Entry{{

@@ -158,6 +158,7 @@ type Ledger struct {
 	signer atomic.Pointer[signer] // another one after RotateKey
 	store  *store
 	queue  *queue
+	writes writePool
 	// governor has the keys of subjects, and the holds.
 	governor
 
@@ -265,7 +266,7 @@ func (l *Ledger) Append(ctx context.Context, e Entry) (Receipt, error) {
 	if err := l.packer.backlog.wait(ctx); err != nil {
 		return Receipt{}, fmt.Errorf("audit: append: %w", err)
 	}
-	w := takeWrite()
+	w := l.writes.take()
 	if err := l.append(ctx, w, one[:], fresh); err != nil {
 		return Receipt{}, err
 	}
@@ -301,7 +302,7 @@ func (l *Ledger) appendRaw(ctx context.Context, entries []Entry) ([]Receipt, err
 }
 
 func (l *Ledger) appendList(ctx context.Context, entries []Entry, fresh bool) ([]Receipt, error) {
-	w := takeWrite()
+	w := l.writes.take()
 	w.receipts = make([]Receipt, 0, len(entries))
 	if err := l.append(ctx, w, entries, fresh); err != nil {
 		return nil, err
@@ -379,7 +380,7 @@ func (l *Ledger) AppendAsync(e Entry) error {
 	if l.packer.backlog.full() != nil {
 		return fmt.Errorf("audit: append: segments wait to be sealed: %w", ErrFull)
 	}
-	w := takeWrite()
+	w := l.writes.take()
 	w.async = true
 	err = w.encode(one[:])
 	if err == nil {
@@ -401,7 +402,7 @@ func (l *Ledger) AppendAsync(e Entry) error {
 // [Verify] and other readers see. Without it that file is at most a second
 // behind. Errors are those of [Ledger.Append].
 func (l *Ledger) Flush(ctx context.Context) error {
-	marker := takeWrite()
+	marker := l.writes.take()
 	if err := l.submit(ctx, marker); err != nil {
 		return fmt.Errorf("audit: flush: %w", err)
 	}

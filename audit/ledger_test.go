@@ -393,7 +393,7 @@ func TestAsyncAndFlush(t *testing.T) {
 
 // encoded is a write of these entries, as the append methods queue it.
 func encoded(entries ...Entry) (*write, error) {
-	w := takeWrite()
+	w := new(writePool).take()
 	return w, w.encode(entries)
 }
 

@@ -66,7 +66,7 @@ func (l *Ledger) rotateKey(ctx context.Context) (previous, vkey string, err erro
 		return "", "", err
 	}
 	l.rotating.Store(r)
-	marker := takeWrite() // so that somebody takes the turn
+	marker := l.writes.take() // so that somebody takes the turn
 	// Whoever waits must not leave a change behind that nobody answers for.
 	if err := l.submit(context.WithoutCancel(ctx), marker); err != nil {
 		if l.rotating.CompareAndSwap(r, nil) {
@@ -135,7 +135,7 @@ func (l *Ledger) changeKey(r *keyChange) (err error) {
 // old key, and has it published.
 func (l *Ledger) announce(r *keyChange) (record rotation, err error) {
 	r.previous, r.vkey = l.signer.Load().vkey, r.next.vkey
-	w := takeWrite()
+	w := l.writes.take()
 	w.release(1) // nobody waits
 	w.async = true
 	err = w.encode([]Entry{{

@@ -518,7 +518,7 @@ func BenchmarkSubject(b *testing.B) {
 				if _, err := l.vault.admitOne(one[:]); err != nil {
 					b.Fatal(err)
 				}
-				w := takeWrite()
+				w := l.writes.take()
 				if err := w.encode(one[:]); err != nil {
 					b.Fatal(err)
 				}

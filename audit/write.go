@@ -38,15 +38,22 @@ type write struct {
 	err      error
 	done     chan struct{}
 
+	home   *writePool
 	owners atomic.Int32
 }
 
-var writePool = sync.Pool{New: func() any { return &write{done: make(chan struct{}, 1)} }}
+// writePool is where a ledger's writes come from. Each ledger has its own: the
+// channels of one that was opened in a bubble of testing/synctest cannot be used
+// outside.
+type writePool struct{ pool sync.Pool }
 
-// takeWrite returns an empty write that belongs to its caller and, once it is
+// take returns an empty write that belongs to its caller and, once it is
 // queued, to the committer as well.
-func takeWrite() *write {
-	w := writePool.Get().(*write)
+func (p *writePool) take() *write {
+	w, ok := p.pool.Get().(*write)
+	if !ok {
+		w = &write{done: make(chan struct{}, 1), home: p}
+	}
 	w.owners.Store(2)
 	return w
 }
@@ -65,7 +72,7 @@ func (w *write) release(owners int32) {
 	case <-w.done: // its caller had stopped waiting
 	default:
 	}
-	writePool.Put(w)
+	w.home.pool.Put(w)
 }
 
 // finish tells the caller of w that receipts, or err, are set.
