@@ -11,7 +11,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -77,6 +79,7 @@ func (r *report) ended(e event, output []string) {
 	if e.Test == "" {
 		if e.Action == "fail" {
 			r.brokenPackages++
+			r.unended(e.Package)
 			fmt.Fprint(r.w, strings.Join(output, ""))
 		}
 		fmt.Fprintf(r.w, "%s\t%s\t%.1fs\n", e.Action, e.Package, e.Elapsed)
@@ -91,6 +94,17 @@ func (r *report) ended(e event, output []string) {
 	case "skip":
 		r.skipped++
 		fmt.Fprint(r.w, strings.Join(output, ""))
+	}
+}
+
+// unended prints the output of tests that have not ended: one of them has ended
+// the process.
+func (r *report) unended(pkg string) {
+	for _, key := range slices.Sorted(maps.Keys(r.output)) {
+		if strings.HasPrefix(key, pkg+" ") && key != pkg+" " {
+			fmt.Fprint(r.w, strings.Join(r.output[key], ""))
+			delete(r.output, key)
+		}
 	}
 }
 
