@@ -238,6 +238,7 @@ type past struct {
 	marks  map[int64][32]byte // where lines end, and their hashes
 	torn   bool               // the last line is half-written, and passed over
 	absent bool               // there is no such file
+	bytes  int64              // of the file; -1 if absent
 }
 
 // historyOf reads all checkpoints in the history of the ledger in dir, checked
@@ -245,11 +246,12 @@ type past struct {
 func historyOf(fsys durable.FS, dir string, spans []keySpan) (p past, err error) {
 	b, err := durable.ReadFile(fsys, filepath.Join(dir, historyName), maxAnchorBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return past{absent: true}, nil
+		return past{absent: true, bytes: -1}, nil
 	}
 	if err != nil {
 		return p, err
 	}
+	p.bytes = int64(len(b))
 	p.marks = map[int64][32]byte{}
 	var prev [32]byte
 	n, end := 0, int64(0)
@@ -262,21 +264,21 @@ func historyOf(fsys durable.FS, dir string, spans []keySpan) (p past, err error)
 		}
 		before, note, err := parseHistoryLine(line)
 		if err != nil {
-			return past{}, bad(err.Error())
+			return p, bad(err.Error())
 		}
 		if before != prev {
-			return past{}, bad("does not follow the line before it: lines were removed, added or swapped")
+			return p, bad("does not follow the line before it: lines were removed, added or swapped")
 		}
 		c, err := parseHistoryNote(note, spans)
 		if err != nil {
 			if len(spans) == 1 && followed(whole[end:], line) {
 				// The line is as it was written, by a ledger of this name.
-				return past{}, &TamperError{Path: rotationsName, Index: -1, Reason: fmt.Sprintf("file is missing: line %d of %s is signed with another key", n, historyName)}
+				return p, &TamperError{Path: rotationsName, Index: -1, Reason: fmt.Sprintf("file is missing: line %d of %s is signed with another key", n, historyName)}
 			}
-			return past{}, bad(err.Error())
+			return p, bad(err.Error())
 		}
 		if len(p.list) > 0 && c.Size < p.list[len(p.list)-1].Size {
-			return past{}, bad("checkpoint is smaller than the one before it")
+			return p, bad("checkpoint is smaller than the one before it")
 		}
 		p.list, prev, end = append(p.list, c), sha256.Sum256(line), end+int64(len(line))
 		p.marks[end] = prev

@@ -422,6 +422,13 @@ func (v *verifier) moved() bool {
 	if err == nil && !bytes.Equal(text, v.manifested) {
 		return true
 	}
+	// A ledger that was closed meanwhile has the same checkpoint, perhaps, and a
+	// line more in its history.
+	if p := v.history; p.absent || p.marks != nil { // it was read
+		if n, err := historySize(v.fsys, v.dir); err == nil && n != p.bytes {
+			return true
+		}
+	}
 	_, c, err := identity(v.fsys, v.dir)
 	return err == nil && c.Note != v.checkpoint.Note
 }
