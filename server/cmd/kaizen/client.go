@@ -110,7 +110,8 @@ func (c *client) ask(ctx context.Context, method, path string, in io.Reader) ([]
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, failed(fmt.Errorf("read the answer of %s%s: %w", c.base, path, err))
+		// As when the server was not there at all: demo asks again.
+		return nil, environment(fmt.Errorf("read the answer of %s%s: %w", c.base, path, err), "the connection was cut: is the server still running?")
 	}
 	if len(body) > maxAnswerBytes {
 		return nil, failed(fmt.Errorf("answer of %s%s is larger than %d bytes: ask for less with --limit", c.base, path, maxAnswerBytes))
