@@ -178,7 +178,7 @@ func (s *store) indexMemory() (active, waiting int64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for i, seg := range s.segs {
-		n := int64(len(seg.idx.blocks))*int64(unsafe.Sizeof(block{})) + 4*int64(len(seg.idx.ids.slots)) + 32*int64(cap(seg.leaves))
+		n := int64(len(seg.idx.blocks))*int64(unsafe.Sizeof(block{})) + 4*int64(len(seg.idx.ids.slots)) + 32*hashBlock*int64(len(seg.leaves.blocks))
 		if i+1 == len(s.segs) {
 			active = n
 		} else {

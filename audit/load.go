@@ -16,9 +16,11 @@ import (
 func (s *store) load(ctx context.Context, size int64, roots map[int64]merkle.Hash) (*cursor, error) {
 	l := loader{s: s, tree: s.edge.Clone(), roots: roots}
 	for _, seg := range s.segs {
-		for _, leaf := range seg.leaves {
-			keepRoot(&l.tree, roots)
-			l.tree.Append(leaf)
+		for run := range seg.leaves.runs() {
+			for _, leaf := range run {
+				keepRoot(&l.tree, roots)
+				l.tree.Append(leaf)
+			}
 		}
 	}
 	c := newCursor(s.segs)
@@ -142,7 +144,7 @@ func (l *loader) take() error {
 		b.seg.idx.add(&b.entries[i], b.off[i])
 		l.s.bytes += int64(len(b.msgs[i])) // with its newline
 	}
-	b.seg.leaves = append(b.seg.leaves, b.leaves...)
+	b.seg.leaves.add(b.leaves)
 	l.extend(b.leaves)
 	clear(b.entries)
 	l.spare = append(l.spare, b)

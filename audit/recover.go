@@ -96,8 +96,8 @@ func (s *store) adopt(m *manifest) error {
 func (s *store) loaded() merkle.Tree {
 	tree := s.edge.Clone()
 	for _, seg := range s.segs {
-		for _, leaf := range seg.leaves {
-			tree.Append(leaf)
+		for run := range seg.leaves.runs() {
+			tree.AppendAll(run)
 		}
 	}
 	return tree

@@ -367,7 +367,7 @@ func (b *sealBuild) write(ctx context.Context) error {
 	b.tree = b.st.edge.Clone()
 	view := b.st.viewLocked()
 	b.st.mu.RUnlock()
-	b.rec = record{base: seg.base, count: int64(len(seg.leaves)), bytes: seg.size, entry: -1, prunedAt: -1}
+	b.rec = record{base: seg.base, count: seg.leaves.len(), bytes: seg.size, entry: -1, prunedAt: -1}
 	b.idx, b.raw = newIdxBuilder(seg.base), sha256.New()
 	if err := b.file(seg.zstPath(), &b.rec.zst, func(w *digestWriter) error { return b.frames(ctx, w) }); err != nil {
 		return err
@@ -382,17 +382,19 @@ func (b *sealBuild) write(ctx context.Context) error {
 	}
 	if b.listed {
 		var err error
-		if b.rec.system, err = systemActions(idx, seg.base, len(seg.leaves)); err != nil {
+		if b.rec.system, err = systemActions(idx, seg.base, int(seg.leaves.len())); err != nil {
 			return err
 		}
 	}
 	if err := b.file(seg.nodesPath(), &b.rec.nodes, func(w *digestWriter) error { return writeNodes(w, view, seg) }); err != nil {
 		return err
 	}
-	hashes := make([]byte, 0, 32*len(seg.leaves))
-	for _, leaf := range seg.leaves {
-		hashes = append(hashes, leaf[:]...)
-		b.tree.Append(leaf)
+	hashes := make([]byte, 0, 32*seg.leaves.len())
+	for run := range seg.leaves.runs() {
+		for i := range run {
+			hashes = append(hashes, run[i][:]...)
+		}
+		b.tree.AppendAll(run)
 	}
 	b.rec.l0, b.rec.root = sha256.Sum256(hashes), b.tree.Root()
 	b.rec.stored += int64(len(hashes))
@@ -406,7 +408,9 @@ func (b *sealBuild) frames(ctx context.Context, w *digestWriter) error {
 	fw := &frameWriter{w: w, enc: b.enc}
 	c := newCursor([]*segment{b.seg})
 	var lines []byte
-	for i, leaf := range b.seg.leaves {
+	n := int(b.seg.leaves.len())
+	for i := range n {
+		leaf := b.seg.leaves.at(int64(i))
 		line, err := c.nextLine()
 		if err != nil {
 			return err
@@ -420,7 +424,7 @@ func (b *sealBuild) frames(ctx context.Context, w *digestWriter) error {
 		}
 		b.idx.add(&e)
 		lines = append(append(lines, line...), '\n')
-		last := i+1 == len(b.seg.leaves)
+		last := i+1 == n
 		if (i+1)%b.perFrame == 0 || last {
 			b.raw.Write(lines)
 			if err := fw.write(lines); err != nil {

@@ -10,7 +10,6 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
-	"github.com/kaizen-go/kaizen/internal/merkle"
 )
 
 // segment is a run of entries. As long as it is not sealed it is a file of
@@ -27,7 +26,7 @@ type segment struct {
 	seen   int64        // the size when it was opened
 	begun  int64        // bytes of lines that the system was asked to write
 	idx    index
-	leaves []merkle.Hash
+	leaves hashList
 
 	use     sync.Mutex // guards what follows
 	users   int
@@ -43,7 +42,7 @@ func (s *segment) end() int64 {
 	if s.rec != nil {
 		return s.rec.end()
 	}
-	return s.base + int64(len(s.leaves))
+	return s.base + s.leaves.len()
 }
 
 func (s *segment) stem() string      { return filepath.Join(segDir, segStem(s.base)) }
@@ -131,7 +130,7 @@ func (s *segment) place(i int64) (off, end int64) {
 func (s *store) lookup(id ulid.ULID) (index int64, leaf [32]byte, ok bool, err error) {
 	for _, seg := range s.segs {
 		if at, ok := seg.idx.lookup(id); ok {
-			return seg.base + at, seg.leaves[at], true, nil
+			return seg.base + at, seg.leaves.at(at), true, nil
 		}
 	}
 	ms := id.Time()

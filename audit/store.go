@@ -234,7 +234,7 @@ func (s *store) put(g *group, head Checkpoint) error {
 	for i, e := range g.entries {
 		seg.idx.add(e, uint32(seg.size)+uint32(g.start(i)))
 	}
-	seg.leaves = append(seg.leaves, g.leaves...)
+	seg.leaves.add(g.leaves)
 	seg.size += int64(len(g.buf))
 	s.bytes += int64(len(g.buf))
 	s.owed.Add(-int64(len(g.buf)))
@@ -300,7 +300,7 @@ func (s *store) holder(i int64) *segment {
 func (s *store) openLine(seg *segment, i int64) ([]byte, error) {
 	s.mu.RLock()
 	off, end := seg.place(i)
-	leaf := seg.leaves[i-seg.base]
+	leaf := seg.leaves.at(i - seg.base)
 	s.mu.RUnlock()
 	buf := make([]byte, end-off)
 	if n, err := seg.lines.ReadAt(buf, off); n < len(buf) && err != nil && !errors.Is(err, io.EOF) {

@@ -63,7 +63,7 @@ type treeView struct {
 
 type rawLeaves struct {
 	base   int64
-	leaves []merkle.Hash
+	leaves hashList
 }
 
 // view is the tree as it is now.
@@ -80,7 +80,7 @@ func (s *store) view() (*treeView, error) {
 func (s *store) viewLocked() *treeView {
 	v := &treeView{files: s.files, cache: &s.nodes, sealed: s.sealed, size: s.size()}
 	for _, seg := range s.segs {
-		v.raws = append(v.raws, rawLeaves{seg.base, seg.leaves[:len(seg.leaves):len(seg.leaves)]})
+		v.raws = append(v.raws, rawLeaves{seg.base, seg.leaves})
 	}
 	return v
 }
@@ -217,12 +217,12 @@ func nodesIn(base, end int64, step int) int64 {
 // follow from what is: at least one.
 func (v *treeView) raw(step int, i, end int64) ([]merkle.Hash, error) {
 	if step == 0 {
-		k := sort.Search(len(v.raws), func(k int) bool { return v.raws[k].base+int64(len(v.raws[k].leaves)) > i })
+		k := sort.Search(len(v.raws), func(k int) bool { return v.raws[k].base+v.raws[k].leaves.len() > i })
 		if k == len(v.raws) || v.raws[k].base > i {
 			return nil, fmt.Errorf("hash of entry %d is not in memory", i)
 		}
 		r := v.raws[k]
-		return r.leaves[i-r.base : min(end-r.base, int64(len(r.leaves)))], nil
+		return r.leaves.run(i-r.base, end-r.base), nil
 	}
 	key := nodeKey{step, i}
 	if h, ok := v.cache.get(key); ok {
