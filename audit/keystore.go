@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
 )
@@ -29,9 +31,10 @@ var ErrKeyStores = errors.New("another key store is there already")
 // MoveKeyStore brings the key store of a ledger that was copied to where the
 // copy looks for it, and reports whether there was something to bring. The copy
 // must be complete before it is used, and no process may have either ledger open.
-// It can be repeated: a store in the new place that is older is replaced, one that
-// is newer stays. Errors are [ErrKeyStores], [ErrNoKeyStore] if a process has one
-// of the two open, and a [*TamperError] for one that is damaged.
+// It can be repeated, also after a crash at any point: a store in the new place
+// that is older is replaced, one that is newer stays. Errors are [ErrKeyStores],
+// [ErrNoKeyStore] if a process has one of the two open for a ledger that is not in
+// files, and a [*TamperError] for one that is damaged.
 func MoveKeyStore(m KeyStoreMove) (moved bool, err error) {
 	if m.From, err = filepath.Abs(m.From); err == nil {
 		m.To, err = filepath.Abs(m.To)
@@ -46,29 +49,30 @@ func MoveKeyStore(m KeyStoreMove) (moved bool, err error) {
 }
 
 func (m KeyStoreMove) do(fsys durable.FS) (moved bool, err error) {
-	from, fromName, err := readStore(fsys, m.From)
-	if err != nil || from.cipher == nil && fromName == nil {
+	from, to := storeBeside(fsys, m.From), storeBeside(fsys, m.To)
+	// Where there is nothing no lock file is left either.
+	if there, err := from.present(); err != nil || !there {
 		return false, err
-	}
-	to, toName, err := readStore(fsys, m.To)
-	if err != nil {
-		return false, err
-	}
-	if fromName != nil && toName != nil && string(fromName) != string(toName) || !from.covers(to) && !to.covers(from) {
-		return false, ErrKeyStores
 	}
 	if m.DryRun {
-		return true, nil
+		_, _, err := compareStores(from, to)
+		return err == nil, err
 	}
 	unlock, err := lockStores(from, to)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if from.covers(to) {
-		if err := from.copyTo(to); err != nil {
-			return false, err
-		}
+	// Only now: what was there before we had the locks may have been changed.
+	if err := errors.Join(from.finishRemoval(), to.finishRemoval()); err != nil {
+		return false, err
+	}
+	fromName, toName, err := compareStores(from, to)
+	if err != nil {
+		return false, err
+	}
+	if err := from.copyTo(to); err != nil {
+		return false, err
 	}
 	if fromName != nil && toName == nil {
 		if err := durable.ReplaceFile(fsys, to.storePath(), fromName); err != nil {
@@ -83,18 +87,50 @@ func (m KeyStoreMove) do(fsys durable.FS) (moved bool, err error) {
 
 func (v *vault) storePath() string { return filepath.Join(v.dir, v.stem+".store") }
 
-// readStore reads the key store beside a signing key, and its name, which stores
-// of ledgers in files have not.
-func readStore(fsys durable.FS, keyFile string) (*vault, []byte, error) {
-	v := newVault(fsys, keyFile, "", Config{}.withDefaults())
+// movedPath is the file that says, while there is one, that the store is being
+// destroyed because it is in another place now.
+func (v *vault) movedPath() string { return v.path() + movedExt }
+
+const movedExt = ".moved"
+
+// storeBeside is the key store beside a signing key, which is not read yet.
+func storeBeside(fsys durable.FS, keyFile string) *vault {
+	return newVault(fsys, keyFile, "", Config{}.withDefaults())
+}
+
+// present reports whether there is anything of a key store.
+func (v *vault) present() (bool, error) {
+	for _, name := range []string{v.path(), v.movedPath(), v.storePath()} {
+		if there, err := exists(v.fsys, name); there || err != nil {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// compareStores reads the two, and refuses them if neither can stand for the
+// other.
+func compareStores(from, to *vault) (fromName, toName []byte, err error) {
+	if fromName, err = from.read(); err == nil {
+		toName, err = to.read()
+	}
+	if err == nil && (fromName != nil && toName != nil && string(fromName) != string(toName) || !from.covers(to) && !to.covers(from)) {
+		err = ErrKeyStores
+	}
+	return fromName, toName, err
+}
+
+// read loads the key store, and returns its name, which stores of ledgers in
+// files have not.
+func (v *vault) read() ([]byte, error) {
 	if _, _, err := v.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, err
+		return nil, err
 	}
-	name, err := durable.ReadFile(fsys, v.storePath(), maxSmallFile)
+	name, err := durable.ReadFile(v.fsys, v.storePath(), maxSmallFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return v, nil, nil
+		return nil, nil
 	}
-	return v, name, err
+	return name, err
 }
 
 // covers reports whether v has every key of other, or has destroyed it, and has
@@ -140,43 +176,86 @@ func lockStores(stores ...*vault) (unlock func() error, err error) {
 	return unlock, nil
 }
 
-// copyTo puts the whole frames of v, and their key, in the place of to, of which
-// nothing is lost by that. A crash leaves none there, and v as it is.
+// copyTo makes to have what v has, unless it has more. It writes it under a key
+// of its own, as an erasure does: after a crash at any point the file is the one
+// of before or the new one, each with its key, and what is left over of the other
+// goes with the next call, or when the ledger is opened.
 func (v *vault) copyTo(to *vault) error {
-	b, end, err := v.load()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it has a name and no subjects
+	if err := to.sweep(); err != nil {
+		return err
 	}
+	if v.cipher == nil || !v.covers(to) || to.covers(v) && slices.Equal(v.journal(), to.journal()) {
+		return nil // without subjects, older, or the same
+	}
+	v.mu.RLock()
+	records := v.records()
+	v.mu.RUnlock()
+	to.disk.Lock()
+	err := to.rewrite(records)
+	if err == nil {
+		err = to.sweep() // keys that had no file
+	}
+	to.disk.Unlock()
+	return errors.Join(err, to.close())
+}
+
+// journal are the tokens of the erasures whose receipt is owed.
+func (v *vault) journal() (tokens []string) {
+	for _, j := range v.unreceipted() {
+		tokens = append(tokens, j.Token)
+	}
+	slices.Sort(tokens)
+	return tokens
+}
+
+// removeAll destroys the store. The file that is written first says that this has
+// begun: what a crash leaves is no damage then, and whoever comes next ends it.
+func (v *vault) removeAll() error {
+	if err := durable.ReplaceFile(v.fsys, v.movedPath(), []byte("destroyed: it is in another place\n")); err != nil {
+		return err
+	}
+	if err := v.finishRemoval(); err != nil {
+		return err
+	}
+	return v.removeFile(v.storePath())
+}
+
+// finishRemoval ends a removal that has begun: the keys first, without which the
+// rest is noise.
+func (v *vault) finishRemoval() error {
+	begun, err := exists(v.fsys, v.movedPath())
+	if err != nil || !begun {
+		return err
+	}
+	v.cipher = nil
+	entries, err := v.fsys.ReadDir(v.dir)
 	if err != nil {
 		return err
 	}
-	kek, err := durable.ReadFile(v.fsys, v.kekPath(v.cipher.generation), maxSmallFile)
-	if err != nil {
-		return err
-	}
-	if to.cipher != nil {
-		for _, name := range []string{to.path(), to.kekPath(to.cipher.generation)} {
-			if err := to.destroyFile(name); err != nil {
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), v.kekStem()) {
+			if err := v.destroyFile(filepath.Join(v.dir, e.Name())); err != nil {
 				return err
 			}
 		}
 	}
-	if err := durable.ReplaceFile(to.fsys, to.kekPath(v.cipher.generation), kek); err != nil {
+	if err := errors.Join(v.destroyFile(v.path()+tmpExt), v.destroyFile(v.path())); err != nil {
 		return err
 	}
-	return durable.ReplaceFile(to.fsys, to.path(), b[:end])
+	return v.removeFile(v.movedPath())
 }
 
-// removeAll destroys the store: its key first, without which the rest is noise.
-func (v *vault) removeAll() error {
-	var names []string
-	if v.cipher != nil {
-		names = append(names, v.kekPath(v.cipher.generation))
+func (v *vault) removeFile(name string) error {
+	if err := v.fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	for _, name := range append(names, v.path(), v.storePath()) {
-		if err := v.destroyFile(name); err != nil {
-			return err
-		}
+	return v.fsys.SyncDir(v.dir)
+}
+
+func exists(fsys durable.FS, name string) (bool, error) {
+	_, err := stat(fsys, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return nil
+	return err == nil, err
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kaizen-go/kaizen/internal/durable"
 )
 
 // keysOf lists the files of a key store beside a signing key.
@@ -41,7 +43,8 @@ func TestMoveKeyStore(t *testing.T) {
 	}
 	check := func(want ...string) {
 		t.Helper()
-		v, _, err := readStore(small().withDefaults().fsys, to)
+		v := storeBeside(durable.OS{}, to)
+		_, err := v.read()
 		if err != nil || len(v.byName) != len(want) {
 			t.Fatalf("the new place has %d subjects, %v, want %v", len(v.byName), err, want)
 		}

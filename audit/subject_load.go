@@ -28,6 +28,9 @@ func openVault(fsys durable.FS, keyName, origin string, cfg Config) (*vault, err
 func (v *vault) openFiles() error {
 	v.disk.Lock()
 	defer v.disk.Unlock()
+	if err := v.finishRemoval(); err != nil {
+		return err
+	}
 	b, end, err := v.load()
 	if errors.Is(err, fs.ErrNotExist) {
 		return v.sweep()
@@ -71,8 +74,16 @@ func (v *vault) refresh() error {
 }
 
 // load reads the files and takes in what they say. It returns the file's
-// content, and where its last whole frame ends.
+// content, and where its last whole frame ends. A store whose removal has begun
+// does not exist.
 func (v *vault) load() (b []byte, end int, err error) {
+	moved, err := exists(v.fsys, v.movedPath())
+	if err == nil && moved {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, 0, err
+	}
 	if b, err = durable.ReadFile(v.fsys, v.path(), maxSubjectsFile); err != nil {
 		return nil, 0, err
 	}
@@ -217,7 +228,7 @@ func (v *vault) sweep() error {
 			v.log.Warn("audit ledger: a key-encryption key without its key store", "file", filepath.Join(v.dir, e.Name()))
 			continue
 		case isKEK && (err != nil || generation != v.cipher.generation): // not the one in use
-		case e.Name() == filepath.Base(v.path())+tmpExt:
+		case e.Name() == filepath.Base(v.path())+tmpExt, e.Name() == filepath.Base(v.movedPath())+tmpExt:
 		default:
 			continue
 		}
