@@ -245,7 +245,7 @@ func (g *group) reset(base int64, writes []*write) {
 	clear(g.entries)
 	*g = group{
 		base: base, frame: g.frame, buf: g.frame[frameHeaderLen:frameHeaderLen],
-		ends: g.ends[:0], leaves: g.leaves[:0], entries: g.entries[:0],
+		ends: g.ends[:0], leaves: g.leaves[:0], entries: g.entries[:0], ids: g.ids[:0],
 	}
 }
 
@@ -258,6 +258,7 @@ func (g *group) addAll(w *write) {
 		g.entries = append(g.entries, &w.entries[i])
 	}
 	g.leaves = append(g.leaves, w.leaves...)
+	g.ids = append(g.ids, w.ids...)
 }
 
 // add adds the i-th entry of w.
@@ -269,5 +270,6 @@ func (g *group) add(w *write, i int) {
 	g.buf = append(g.buf, w.buf[start:w.ends[i]]...)
 	g.ends = append(g.ends, len(g.buf))
 	g.leaves = append(g.leaves, w.leaves[i])
+	g.ids = append(g.ids, w.ids[i])
 	g.entries = append(g.entries, &w.entries[i])
 }

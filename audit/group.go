@@ -230,7 +230,7 @@ func (r *rawScan) tally(t *tally, f *found) {
 		case colUser:
 			code = b.user[i]
 		case colSubject:
-			code = b.subject[i]
+			code = b.subjectOf(i)
 		case colAction:
 			code = b.action[i]
 		}

@@ -57,14 +57,15 @@ const zoneLen = 3*8 + 2*8 + numCoded*5 + 1
 
 // idxBuilder collects the index of a segment, entry by entry.
 type idxBuilder struct {
-	base   int64
-	codes  [numCoded][]uint32
-	times  []int64
-	spans  []uint16
-	ids    []uint16
-	millis []uint64
-	dicts  [numCoded]map[string]uint32
-	texts  [numCoded][]string
+	base    int64
+	codes   [numCoded][]uint32
+	times   []int64
+	spans   []uint16
+	ids     []uint16
+	millis  []uint64
+	dicts   [numCoded]map[string]uint32
+	texts   [numCoded][]string
+	scratch []byte // of short
 }
 
 func newIdxBuilder(base int64) *idxBuilder {
@@ -86,8 +87,8 @@ func (b *idxBuilder) add(e *Entry) {
 	}
 	b.codes[colResult] = append(b.codes[colResult], uint32(resultCode(e.Result)))
 	b.times = append(b.times, e.Time.UnixNano())
-	b.spans = append(b.spans, shortPrint(e.SpanID))
-	b.ids = append(b.ids, shortPrint(e.ID))
+	b.spans = append(b.spans, b.short(e.SpanID))
+	b.ids = append(b.ids, b.short(e.ID))
 	id := mustID(e.ID)
 	b.millis = append(b.millis, id.Time())
 }
@@ -103,8 +104,13 @@ func (b *idxBuilder) code(col int, text string) uint32 {
 	return c
 }
 
+func (b *idxBuilder) short(text string) uint16 {
+	b.scratch = append(b.scratch[:0], text...)
+	return shortPrint(b.scratch)
+}
+
 // shortPrint narrows down where an id may be: CRC-32C, the lower 16 bits.
-func shortPrint(s string) uint16 { return uint16(checksum([]byte(s))) }
+func shortPrint(text []byte) uint16 { return uint16(checksum(text)) }
 
 // fingerprint stands for a text that has many values: the first eight bytes of
 // its SHA-256. Two texts of one segment share one with a chance of n²/2^65.

@@ -84,7 +84,7 @@ func newScan(x *sealedIndex, q *Query, since, until int64) (*scan, error) {
 		s.filters = append(s.filters, filter{col: col, codes: codes})
 	}
 	if q.SpanID != "" {
-		s.span = shortPrint(q.SpanID)
+		s.span = shortPrint([]byte(q.SpanID))
 		if s.spans, err = x.column(secSpans); err != nil {
 			return nil, err
 		}

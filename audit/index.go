@@ -14,52 +14,85 @@ import (
 // that can be queried, in blocks of groupLen, so that it grows without copying:
 // a query runs down the columns it names, about 1 ns an entry and column.
 //
-// An entry takes 93 bytes here, 8 on average in the id table, and 32 for its
-// hash: about 133 bytes of memory, and each distinct agent, user and action its
-// text once.
+// An entry takes 67 bytes here, 71 in a block where an entry has a subject, and
+// 32 for its hash: about 100 bytes of memory, and each distinct agent, user and
+// action its text once. Who looks for ids has 9 bytes more, see [idTable].
 type index struct {
 	n      int64
 	blocks []*block
-	// terms gives each distinct agent, user and action a number, exactly; 0 is
-	// the empty text. Fields with many values have fingerprints instead.
-	terms map[string]uint32
-	seed  maphash.Seed
-	ids   idTable
+	spare  []block // what the next blocks are
+	// terms gives each distinct agent, user, subject and action a number,
+	// exactly; 0 is the empty text. texts are they by number, and recent the
+	// numbers of some that were there lately. Fields with many values have
+	// fingerprints instead.
+	terms   map[string]uint32
+	texts   []string
+	recent  [recentTerms]uint32
+	seed    maphash.Seed
+	scratch []byte // of add
+	ids     idTable
 }
 
 type block struct {
-	minTime, maxTime    int64 // nanoseconds since 1970
+	subject             *[groupLen]uint32 // nil while nobody here has one
+	minTime, maxTime    int64             // nanoseconds since 1970
 	time                [groupLen]int64
 	offset              [groupLen]uint32 // in the segment's file
 	agent, user, action [groupLen]uint32
-	subject             [groupLen]uint32
 	// Fingerprints: 0 is the empty text.
-	session, run, trace, span [groupLen]uint64
-	result                    [groupLen]uint8
-	id                        [groupLen]ulid.ULID
+	session, run, trace [groupLen]uint64
+	span                [groupLen]uint16 // as index files have it, see shortPrint
+	result              [groupLen]uint8
+	id                  [groupLen]ulid.ULID
 }
+
+// blocksAtOnce of a segment that has as many are made together: one of them would
+// be rounded up by a tenth.
+const blocksAtOnce = 16
+
+// recentTerms is a power of two.
+const recentTerms = 256
 
 func newIndex() index {
-	return index{terms: map[string]uint32{"": 0}, seed: maphash.MakeSeed()}
+	return index{terms: map[string]uint32{"": 0}, texts: []string{""}, seed: maphash.MakeSeed()}
 }
 
-// add appends the entry with the next index, whose line starts at offset.
-func (x *index) add(e *Entry, offset uint32) {
+// add appends the entry with the next index, whose line starts at offset and
+// whose ID is id.
+func (x *index) add(e *Entry, id ulid.ULID, offset uint32) {
 	at := x.n % groupLen
 	if at == 0 {
-		x.blocks = append(x.blocks, new(block))
+		x.grow()
 	}
 	b := x.blocks[len(x.blocks)-1]
 	b.put(at, e.Time.UnixNano())
 	b.offset[at] = offset
 	b.agent[at], b.user[at], b.action[at] = x.term(e.AgentID), x.term(e.UserID), x.term(e.Action)
-	b.subject[at] = x.term(e.Subject)
-	b.session[at], b.run[at] = x.print(e.SessionID), x.print(e.RunID)
-	b.trace[at], b.span[at] = x.print(e.TraceID), x.print(e.SpanID)
+	if e.Subject != "" {
+		if b.subject == nil {
+			b.subject = new([groupLen]uint32)
+		}
+		b.subject[at] = x.term(e.Subject)
+	}
+	b.session[at], b.run[at], b.trace[at] = x.print(e.SessionID), x.print(e.RunID), x.print(e.TraceID)
+	x.scratch = append(x.scratch[:0], e.SpanID...)
+	b.span[at] = shortPrint(x.scratch)
 	b.result[at] = resultCode(e.Result)
-	b.id[at] = mustID(e.ID)
+	b.id[at] = id
 	x.n++
-	x.ids.add(x, x.n-1)
+}
+
+// grow adds a block.
+func (x *index) grow() {
+	if len(x.spare) == 0 {
+		n := 1
+		if len(x.blocks) >= blocksAtOnce {
+			n = blocksAtOnce
+		}
+		x.spare = make([]block, n)
+	}
+	x.blocks = append(x.blocks, &x.spare[0])
+	x.spare = x.spare[1:]
 }
 
 func (b *block) put(at, t int64) {
@@ -72,12 +105,31 @@ func (b *block) put(at, t int64) {
 	b.time[at] = t
 }
 
+func (b *block) subjectOf(at int) uint32 {
+	if b.subject == nil {
+		return 0
+	}
+	return b.subject[at]
+}
+
+// term is the number of a text. Most were there a moment ago: a look at the last
+// one of that length and ending takes a quarter of what the map takes.
 func (x *index) term(s string) uint32 {
+	if s == "" {
+		return 0
+	}
+	slot := &x.recent[(len(s)<<4^int(s[len(s)-1])^int(s[len(s)/2])<<2)%recentTerms]
+	if x.texts[*slot] == s {
+		return *slot
+	}
 	n, ok := x.terms[s]
 	if !ok {
-		n = uint32(len(x.terms))
-		x.terms[strings.Clone(s)] = n // the caller's may be part of something large
+		n = uint32(len(x.texts))
+		s = strings.Clone(s) // the caller's may be part of something large
+		x.terms[s] = n
+		x.texts = append(x.texts, s)
 	}
+	*slot = n
 	return n
 }
 
@@ -110,59 +162,6 @@ func mustID(s string) ulid.ULID {
 		panic("audit: unchecked id: " + err.Error())
 	}
 	return id
-}
-
-// idTable finds an entry by its id: an open-addressed table of index+1, at
-// most three quarters full. The ids themselves stand in the blocks.
-type idTable struct {
-	slots []uint32
-	used  int
-}
-
-func (x *index) hashID(id *ulid.ULID) uint64 { return maphash.Bytes(x.seed, id[:]) }
-
-// lookup returns the index of the entry with that id.
-func (x *index) lookup(id ulid.ULID) (int64, bool) {
-	if x.ids.used == 0 {
-		return 0, false
-	}
-	mask := uint64(len(x.ids.slots) - 1)
-	for h := x.hashID(&id); ; h++ {
-		slot := x.ids.slots[h&mask]
-		if slot == 0 {
-			return 0, false
-		}
-		if i := int64(slot) - 1; *x.id(i) == id {
-			return i, true
-		}
-	}
-}
-
-func (t *idTable) add(x *index, i int64) {
-	if t.used >= len(t.slots)*3/4 {
-		t.grow(x)
-	}
-	t.place(x, i)
-	t.used++
-}
-
-func (t *idTable) place(x *index, i int64) {
-	mask := uint64(len(t.slots) - 1)
-	h := x.hashID(x.id(i))
-	for t.slots[h&mask] != 0 {
-		h++
-	}
-	t.slots[h&mask] = uint32(i + 1)
-}
-
-func (t *idTable) grow(x *index) {
-	old := t.slots
-	t.slots = make([]uint32, max(1024, 2*len(old)))
-	for _, slot := range old {
-		if slot != 0 {
-			t.place(x, int64(slot)-1)
-		}
-	}
 }
 
 // header reads the fields of a stored line that the index needs, and skips the

@@ -141,7 +141,7 @@ func (l *loader) take() error {
 		if b.errs[i] != nil {
 			return &TamperError{Path: b.seg.path(), Index: b.first + int64(i), Reason: b.errs[i].Error()}
 		}
-		b.seg.idx.add(&b.entries[i], b.off[i])
+		b.seg.idx.add(&b.entries[i], mustID(b.entries[i].ID), b.off[i])
 		l.s.bytes += int64(len(b.msgs[i])) // with its newline
 	}
 	b.seg.leaves.add(b.leaves)

@@ -222,8 +222,9 @@ type rawScan struct {
 	agent, user, action uint32
 	subject             uint32
 	result              uint8
-	session, run        uint64
-	trace, span         uint64
+	session, run, trace uint64
+	spanned             bool
+	span                uint16
 }
 
 // newRawScan returns nil if no entry has that agent, user, subject, action or result.
@@ -233,7 +234,8 @@ func (s *store) newRawScan(seg *segment, q *Query, p *span) scanner {
 	x := &seg.idx
 	r := &rawScan{
 		s: s, x: x, timed: !q.Since.IsZero() || !q.Until.IsZero(), since: p.since, until: p.until,
-		session: x.print(q.SessionID), run: x.print(q.RunID), trace: x.print(q.TraceID), span: x.print(q.SpanID),
+		session: x.print(q.SessionID), run: x.print(q.RunID), trace: x.print(q.TraceID),
+		spanned: q.SpanID != "", span: shortPrint([]byte(q.SpanID)),
 	}
 	for _, f := range []struct {
 		want string
@@ -255,7 +257,7 @@ func (s *store) newRawScan(seg *segment, q *Query, p *span) scanner {
 	return r
 }
 
-func (r *rawScan) exact() bool { return true }
+func (r *rawScan) exact() bool { return !r.spanned }
 
 func (r *rawScan) group(g, from, to int) (hits hitSet, some bool, err error) {
 	r.s.mu.RLock()
@@ -306,11 +308,11 @@ func (r *rawScan) matches(b *block, at int) bool {
 	return (r.agent == 0 || b.agent[at] == r.agent) &&
 		(r.trace == 0 || b.trace[at] == r.trace) &&
 		(r.action == 0 || b.action[at] == r.action) &&
-		(r.user == 0 || b.user[at] == r.user) && (r.subject == 0 || b.subject[at] == r.subject) &&
+		(r.user == 0 || b.user[at] == r.user) && (r.subject == 0 || b.subjectOf(at) == r.subject) &&
 		(r.result == 0 || b.result[at] == r.result) &&
 		(r.session == 0 || b.session[at] == r.session) &&
 		(r.run == 0 || b.run[at] == r.run) &&
-		(r.span == 0 || b.span[at] == r.span) &&
+		(!r.spanned || b.span[at] == r.span) &&
 		(!r.timed || b.time[at] >= r.since && b.time[at] <= r.until)
 }
 

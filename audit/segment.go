@@ -164,7 +164,7 @@ func (s *store) lookupSealed(seg *segment, id ulid.ULID) (int64, bool, error) {
 		return 0, false, err
 	}
 	text, ms := id.String(), id.Time()
-	want := uint64(shortPrint(text))
+	want := uint64(shortPrint([]byte(text)))
 	for g := range groups(int(seg.rec.count)) {
 		if ms < z.minID(g) || ms > z.maxID(g) {
 			continue

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/oklog/ulid/v2"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
 	"github.com/kaizen-go/kaizen/internal/merkle"
@@ -188,7 +189,8 @@ type group struct {
 	frame   []byte // if set, buf is in it, with room for a frame's header before and padding after
 	ends    []int  // where each line ends in buf, after the newline
 	leaves  [][32]byte
-	entries []*Entry // for the index
+	entries []*Entry    // for the index
+	ids     []ulid.ULID // of the entries; none in a group that was read from the ring
 }
 
 func (g *group) len() int { return len(g.ends) }
@@ -201,6 +203,14 @@ func (g *group) start(i int) int {
 		return 0
 	}
 	return g.ends[i-1]
+}
+
+// id is that of the i-th entry.
+func (g *group) id(i int) ulid.ULID {
+	if len(g.ids) == 0 {
+		return mustID(g.entries[i].ID)
+	}
+	return g.ids[i]
 }
 
 // apply writes a group that is durable in the ring to the segment, and makes
@@ -231,8 +241,9 @@ func (s *store) put(g *group, head Checkpoint) error {
 	if _, err := seg.hashes.WriteAt(hashes, (g.base-seg.base)*32); err != nil {
 		return err
 	}
+	offset := uint32(seg.size)
 	for i, e := range g.entries {
-		seg.idx.add(e, uint32(seg.size)+uint32(g.start(i)))
+		seg.idx.add(e, g.id(i), offset+uint32(g.start(i)))
 	}
 	seg.leaves.add(g.leaves)
 	seg.size += int64(len(g.buf))
