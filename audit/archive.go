@@ -20,7 +20,7 @@ import (
 // method at a time.
 type ArchiveTarget interface {
 	// Has reports whether a file of that name and size with that SHA-256 is
-	// there already.
+	// there already. A negative size is any size.
 	Has(ctx context.Context, name string, size int64, sha256 [32]byte) (bool, error)
 	// Put stores a file, of which r yields size bytes with that SHA-256. When
 	// it returns nil the file is durable, whole, and has replaced any other of
@@ -43,48 +43,117 @@ type ArchiveReport struct {
 // what makes them a ledger of its own there: ledger.json, segments.json, and a
 // checkpoint of their entries. [Verify] and [OpenReader] take a directory with
 // an archive as they take a ledger. Segments that were pruned here keep their
-// files there. An entry of the ledger says what was copied. Errors are those of
-// target, of [Ledger.Append] and of the file system; what was copied stays, and
-// the next call goes on from there.
+// files there; of those that were pruned before they were copied the archive
+// has the hashes, and the entry that says so, for which the newest segment is
+// sealed if need be. An entry of the ledger says what was copied. Errors are
+// those of target, of [Ledger.Append] and of the file system; what was copied
+// stays, and the next call goes on from there.
 func (l *Ledger) Archive(ctx context.Context, target ArchiveTarget) (ArchiveReport, error) {
-	r, err := l.archive(ctx, target, false)
+	r, err := l.archive(ctx, target, nil)
 	if err != nil {
 		return r, fmt.Errorf("audit: archive to %s: %w", target, err)
 	}
 	return r, nil
 }
 
-// archive copies what is missing; quiet says that nothing to copy is not worth
-// an entry.
-func (l *Ledger) archive(ctx context.Context, target ArchiveTarget, quiet bool) (ArchiveReport, error) {
+// copies is what the background knows of the archive that it copies to, so that
+// it reads each segment there once and not every minute. packer.work guards it.
+type copies struct {
+	segments map[int64]bool // by base: they were found there, or copied
+	head     bool           // what makes them a ledger was found there, or written
+}
+
+// archive copies what is missing. Known may be nil: then all is looked for.
+func (l *Ledger) archive(ctx context.Context, target ArchiveTarget, known *copies) (ArchiveReport, error) {
+	for {
+		report, again, err := l.archiveSealed(ctx, target, known)
+		if err != nil || !again {
+			return report, err
+		}
+		if err := l.rotate(); err != nil {
+			return report, err
+		}
+		if err := l.packer.seal(ctx, false); err != nil {
+			return report, err
+		}
+	}
+}
+
+// archiveSealed is archive with the segments that are sealed now. It asks to be
+// called again after sealing if these do not say what was pruned.
+func (l *Ledger) archiveSealed(ctx context.Context, target ArchiveTarget, known *copies) (report ArchiveReport, again bool, err error) {
 	ctx, end, err := l.packer.begin(ctx)
 	if err != nil {
-		return ArchiveReport{}, err
+		return report, false, err
 	}
 	defer end()
+	if known == nil {
+		known = &copies{}
+	}
+	if known.segments == nil {
+		known.segments = map[int64]bool{}
+	}
 	s := l.store
 	m := s.manifest()
-	report := ArchiveReport{Entries: m.end()}
+	report.Entries = m.end()
+	gone, err := goneFrom(ctx, target, m, known)
+	if err != nil {
+		return report, false, err
+	}
 	for i := range m.records {
+		if r := &m.records[i]; gone[r.base] && r.prunedAt >= m.end() {
+			return report, true, nil
+		}
+	}
+	for i := range m.records {
+		if known.segments[m.records[i].base] {
+			continue
+		}
 		n, err := s.copySegment(ctx, target, newSealed(m.records[i]))
 		if err != nil {
-			return report, err
+			return report, false, err
 		}
 		if n > 0 {
 			report.Segments++
 			report.Bytes += n
 		}
+		known.segments[m.records[i].base] = true
 	}
+	if report.Segments == 0 && (known.head || len(m.records) == 0) {
+		return report, false, nil
+	}
+	if err := l.putHead(ctx, target, m, gone); err != nil {
+		return report, false, err
+	}
+	known.head = true
 	if report.Segments == 0 {
-		return report, nil
-	}
-	if err := l.putHead(ctx, target, m); err != nil {
-		return report, err
+		return report, false, nil
 	}
 	_, err = l.appendSystem(ctx, Entry{Action: actionArchived, Details: map[string]any{
 		"target": target.String(), "segments": report.Segments, "bytes": report.Bytes, "entries": report.Entries,
 	}})
-	return report, err
+	return report, false, err
+}
+
+// goneFrom finds the pruned segments, by base, whose lines target does not have:
+// they were removed before they could be copied.
+func goneFrom(ctx context.Context, target ArchiveTarget, m *manifest, known *copies) (map[int64]bool, error) {
+	gone := map[int64]bool{}
+	for i := range m.records {
+		r := &m.records[i]
+		if !r.pruned() || known.segments[r.base] {
+			continue
+		}
+		seg := newSealed(*r)
+		for _, f := range []archiveFile{{seg.zstPath(), r.zst}, {seg.idxPath(), r.idx}} {
+			have, err := target.Has(ctx, filepath.ToSlash(f.path), -1, f.digest)
+			if err != nil {
+				return nil, err
+			}
+			gone[r.base] = gone[r.base] || !have
+		}
+	}
+	return gone, nil
 }
 
 // archived reports whether target has all files of a segment.
@@ -152,15 +221,17 @@ func (s *store) copySegment(ctx context.Context, target ArchiveTarget, seg *segm
 	return copied, nil
 }
 
-// putHead writes what makes the segments in target a ledger. The checkpoint
-// comes last: it is of the archived entries alone.
-func (l *Ledger) putHead(ctx context.Context, target ArchiveTarget, m *manifest) error {
+// putHead writes what makes the segments in target a ledger, as far as it is not
+// there. The checkpoint comes last: it is of the archived entries alone. The
+// lines of the segments in gone are not in target.
+func (l *Ledger) putHead(ctx context.Context, target ArchiveTarget, m *manifest, gone map[int64]bool) error {
 	for i := range m.records {
-		if r := &m.records[i]; r.entry >= m.end() {
+		r := &m.records[i]
+		if r.entry >= m.end() || gone[l.store.segmentOf(r.entry)] {
 			r.entry = -1 // it is not among the archived entries: the index is checked by its lines
 		}
-		if r := &m.records[i]; r.prunedAt >= m.end() || r.pruned() {
-			r.prunedAt = -1 // its files were copied before
+		if !gone[r.base] {
+			r.prunedAt = -1 // its files were copied before it was pruned
 		}
 	}
 	tree, err := merkle.NewTree(m.end(), m.edge)
@@ -187,7 +258,12 @@ func (l *Ledger) putHead(ctx context.Context, target ArchiveTarget, m *manifest)
 		{manifestName, m.encode()},
 		{checkpointName, []byte(s.checkpoint(m.end(), tree.Root()).Note)},
 	}...) {
-		if err := target.Put(ctx, f.name, bytes.NewReader(f.data), int64(len(f.data)), sha256.Sum256(f.data)); err != nil {
+		size, sum := int64(len(f.data)), sha256.Sum256(f.data)
+		have, err := target.Has(ctx, f.name, size, sum)
+		if err == nil && !have {
+			err = target.Put(ctx, f.name, bytes.NewReader(f.data), size, sum)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -214,7 +290,8 @@ func (t dirTarget) Has(_ context.Context, name string, size int64, want [32]byte
 	}
 	sum, have := sha256.New(), int64(0)
 	info, err := f.Stat()
-	if err == nil && info.Size() == size {
+	if err == nil && (size < 0 || info.Size() == size) {
+		size = info.Size()
 		have, err = io.Copy(sum, io.NewSectionReader(f, 0, size))
 	}
 	if err = errors.Join(err, f.Close()); err != nil {

@@ -40,6 +40,7 @@ type packer struct {
 	work   sync.Mutex // one seal, archive or prune at a time; guards what follows
 	enc    *zstd.Encoder
 	closed bool
+	copies copies
 	// old makes segments as they were made at first, for tests: larger frames,
 	// and no list of the ledger's own entries.
 	old bool
@@ -138,7 +139,7 @@ func (s *packer) round(old bool) error {
 		return err
 	}
 	if l.cfg.Archive != "" {
-		if _, err := l.archive(s.ctx, ArchiveDir(l.cfg.Archive), true); err != nil {
+		if _, err := l.archive(s.ctx, ArchiveDir(l.cfg.Archive), &s.copies); err != nil {
 			return err
 		}
 	}

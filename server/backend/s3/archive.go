@@ -50,7 +50,7 @@ func (a *Archive) Has(ctx context.Context, name string, size int64, sum [32]byte
 		if err = classify(err); errors.Is(err, errAbsent) {
 			return true, nil
 		}
-		has = info.Size == size && info.UserMetadata[digestKey] == hex.EncodeToString(sum[:])
+		has = (size < 0 || info.Size == size) && info.UserMetadata[digestKey] == hex.EncodeToString(sum[:])
 		return err == nil, err
 	})
 	return has, wrap("archive", err)

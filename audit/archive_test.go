@@ -1,0 +1,126 @@
+package audit
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// TestArchiveAfterPrune archives a ledger of which a part was pruned before:
+// the archive has its hashes and the entry about it, and is intact. So it is
+// when an older archive has the first of what was pruned, and not the rest.
+func TestArchiveAfterPrune(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before bool // an archive was made before anything was pruned
+		pruned int  // segments, 0 for all that are sealed
+	}{
+		{"nothing was archived before", false, 2},
+		{"what was pruned was archived", true, 2},
+		{"a part of what was pruned was archived", true, 0},
+		{"all was pruned and nothing archived", false, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fsys := freshFS(t)
+			l := sealedLedger(t, fsys, 200)
+			target := dirTarget{fsys, "/l/archive"}
+			var have int64 // entries in the archive before
+			if tt.before {
+				first, err := l.Archive(t.Context(), target)
+				if err != nil {
+					t.Fatal(err)
+				}
+				have = first.Entries
+			}
+			appendN(t, l, 200, 500)
+			if err := l.packer.seal(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			now := time.Now().Add(time.Hour)
+			if tt.pruned > 0 {
+				now = l.Segments()[tt.pruned-1].Newest.Add(2)
+			}
+			pruned, err := l.Prune(t.Context(), PruneOptions{Retention: Retention{MaxAge: 1}, Now: now})
+			if err != nil || len(pruned.Removed) < 2 {
+				t.Fatalf("Prune = %+v, %v", pruned, err)
+			}
+			report, err := l.Archive(t.Context(), target)
+			if err != nil || report.Segments == 0 {
+				t.Fatalf("Archive = %+v, %v", report, err)
+			}
+			var missing int64
+			for _, s := range pruned.Removed {
+				if s.Base >= have {
+					missing += s.Entries
+				}
+			}
+			got, err := verify(t.Context(), fsys, "/l/archive", VerifyConfig{Key: l.VerifierKey()})
+			if err != nil || got.Entries != report.Entries || got.Pruned != missing {
+				t.Fatalf("Verify of the archive = %+v, %v; want %d entries, %d pruned", got, err, report.Entries, missing)
+			}
+			r, err := openReader(fsys, "/l/archive")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if n, err := r.Count(t.Context(), Query{}); err != nil || n != report.Entries-missing {
+				t.Errorf("Count in the archive = %d, %v; want %d", n, err, report.Entries-missing)
+			}
+			again, err := l.Archive(t.Context(), target)
+			if err != nil || again.Segments != 0 || again.Entries != report.Entries {
+				t.Errorf("second Archive = %+v, %v; want nothing to do", again, err)
+			}
+		})
+	}
+}
+
+// TestArchiveHeadIsMadeUp: a copy that ended after the last segment and before
+// the checkpoint is completed by the next one.
+func TestArchiveHeadIsMadeUp(t *testing.T) {
+	fsys := freshFS(t)
+	l := sealedLedger(t, fsys, 200)
+	target := dirTarget{fsys, "/l/archive"}
+	first, err := l.Archive(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/l/archive/" + manifestName, "/l/archive/" + checkpointName} {
+		if err := fsys.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again, err := l.Archive(t.Context(), target); err != nil || again.Segments != 0 {
+		t.Fatalf("second Archive = %+v, %v; want no segment", again, err)
+	}
+	checkArchive(t, fsys, l, first)
+}
+
+// TestArchiveIsReadOnce: the background does not read what it copied, or found,
+// again each time; nor does it write what makes the archive a ledger.
+func TestArchiveIsReadOnce(t *testing.T) {
+	fsys := freshFS(t)
+	l := sealedLedger(t, fsys, 200)
+	known := &copies{}
+	target := dirTarget{fsys, "/l/archive"}
+	if r, err := l.archive(t.Context(), target, known); err != nil || r.Segments == 0 {
+		t.Fatalf("archive = %+v, %v", r, err)
+	}
+	entries, err := fsys.ReadDir("/l/archive/" + segDir)
+	if err != nil || len(entries) == 0 {
+		t.Fatal(entries, err)
+	}
+	for _, e := range entries { // who looks again misses them
+		if err := fsys.Remove("/l/archive/" + segDir + "/" + e.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := l.archive(t.Context(), target, known); err != nil || r.Segments != 0 {
+		t.Errorf("archive again = %+v, %v; want no look at what is known", r, err)
+	}
+	if r, err := l.Archive(t.Context(), target); err != nil || r.Segments == 0 {
+		t.Errorf("Archive by hand = %+v, %v; want all to be looked for", r, err)
+	}
+	if _, err := fsys.OpenFile("/l/archive/"+checkpointName, os.O_RDONLY, 0); err != nil {
+		t.Error(err)
+	}
+}
