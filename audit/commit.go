@@ -108,6 +108,7 @@ func (l *Ledger) acknowledge(writes []*write) error {
 	l.store.mu.Lock()
 	l.queue.expect(waiting(writes))
 	answer(writes, c.head)
+	l.store.beginWriting()
 	c.pending = job{apply: g, head: c.head, done: writes}
 	c.at ^= 1 // what is there was written before the store could be locked
 	return nil

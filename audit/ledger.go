@@ -338,13 +338,7 @@ func (l *Ledger) submit(ctx context.Context, w *write) error {
 	if lead {
 		l.lead()
 	}
-	select {
-	case <-w.done: // it is durable, see commit
-		err = w.err
-	case <-ctx.Done():
-		err = fmt.Errorf("%w: %w", ErrUnconfirmed, context.Cause(ctx))
-	}
-	if err != nil {
+	if err = w.wait(ctx); err != nil {
 		w.release(1)
 	}
 	return err

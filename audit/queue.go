@@ -158,7 +158,7 @@ func (q *queue) idle() (idle, done bool) {
 
 // settle lets the callers that were just answered join the next group. They
 // come back together, and those that come too late have to wait for two
-// flushes. It waits while they keep coming, and no longer than a flush takes.
+// flushes. It waits while they keep coming, and no longer than one flush and a half.
 func (q *queue) settle(flush time.Duration) {
 	missing := q.missing.Load()
 	if missing <= 0 {
@@ -169,7 +169,7 @@ func (q *queue) settle(flush time.Duration) {
 	for looks := 0; looks < maxLooks; looks++ {
 		runtime.Gosched()
 		n, now := q.missing.Load(), time.Now()
-		if n <= 0 || now.Sub(start) > flush {
+		if n <= 0 || now.Sub(start) > flush*3/2 {
 			return
 		}
 		if n < missing {

@@ -49,10 +49,7 @@ func (s *scribe) write(j job) {
 	for _, w := range j.done {
 		w.release(1)
 	}
-	newest := s.l.store.segs[len(s.l.store.segs)-1]
-	size := newest.size
 	s.l.store.mu.Unlock() // from here on the committer may use group and writes again
-	newest.beginWriting(size)
 	if err != nil {
 		// The entries are durable in the ring, where the next Open finds them.
 		_ = s.l.fail(fmt.Errorf("write segment: %w", err))

@@ -68,12 +68,15 @@ func (s *segment) stat() error {
 // groups that are written to the ring meanwhile, one in a hundred, wait for it.
 const beginBytes = 128 << 10
 
-// beginWriting asks the system to begin with what is new below size. It is for
-// the scribe, who alone adds lines.
-func (s *segment) beginWriting(size int64) {
-	if n := size - s.begun; n >= beginBytes {
-		durable.StartWriting(s.lines, s.begun, n)
-		s.begun = size
+// beginWriting asks the system to begin with the new lines. It is for whoever
+// has just answered a group: until its callers are back the disk has nothing else
+// to do, while beside the next group it would hold that up (by 50 to 90 µs for
+// groups of 110 to 190 KB, measured). The caller holds mu.
+func (s *store) beginWriting() {
+	seg := s.segs[len(s.segs)-1]
+	if n := seg.size - seg.begun; n >= beginBytes {
+		durable.StartWriting(seg.lines, seg.begun, n)
+		seg.begun = seg.size
 	}
 }
 

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -77,6 +78,21 @@ func (w *write) release(owners int32) {
 
 // finish tells the caller of w that receipts, or err, are set.
 func (w *write) finish() { w.done <- struct{}{} }
+
+// wait returns when w is durable, see commit, or refused, or when ctx has ended.
+func (w *write) wait(ctx context.Context) error {
+	ended := ctx.Done()
+	if ended == nil { // at half the cost of a select
+		<-w.done
+		return w.err
+	}
+	select {
+	case <-w.done:
+		return w.err
+	case <-ended:
+		return fmt.Errorf("%w: %w", ErrUnconfirmed, context.Cause(ctx))
+	}
+}
 
 // encode checks and encodes entries: in the caller, so that this work is
 // spread over its goroutines.
