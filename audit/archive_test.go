@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"os"
 	"testing"
 	"time"
@@ -123,4 +124,51 @@ func TestArchiveIsReadOnce(t *testing.T) {
 	if _, err := fsys.OpenFile("/l/archive/"+checkpointName, os.O_RDONLY, 0); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestArchiveGoesOn: when the ledger is lost, its archive goes on in its place
+// with the key that is left, if that is said. Proofs from before hold.
+func TestArchiveGoesOn(t *testing.T) {
+	fsys := freshFS(t)
+	l := sealedLedger(t, fsys, 200)
+	if err := l.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	archive := dirTarget{fsys, "/l/copy/audit"}
+	report, err := l.Archive(t.Context(), archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := l.Proof(7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, l)
+	cfg := small()
+	cfg.fsys, cfg.KeyDir = fsys, "/l/keys"
+	if _, err := Open("/l/copy/audit", cfg); !isTamper(err) {
+		t.Fatalf("Open of an archive = %v, want a *TamperError: it is older than what was signed", err)
+	}
+	cfg.AcceptRestored = true
+	l = mustOpen(t, "/l/copy/audit", cfg)
+	appendN(t, l, 1000, 1300)
+	if err := l.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now, err := l.Proof(7)
+	if err != nil || !bytes.Equal(now.Line, old.Line) {
+		t.Errorf("Proof(7) = %+v, %v; want the line from before", now, err)
+	}
+	mustClose(t, l)
+	for _, p := range []Proof{old, now} {
+		if err := p.Check(l.VerifierKey()); err != nil {
+			t.Error(err)
+		}
+	}
+	got, err := verify(t.Context(), fsys, "/l/copy/audit", VerifyConfig{Key: l.VerifierKey()})
+	if err != nil || got.Entries <= report.Entries+300 || !got.Clean {
+		t.Errorf("Verify = %+v, %v; want more than %d entries", got, err, report.Entries+300)
+	}
+	cfg.AcceptRestored = false
+	mustClose(t, mustOpen(t, "/l/copy/audit", cfg))
 }

@@ -230,6 +230,12 @@ func (l *Ledger) recover(dir string) (generation uint64, err error) {
 		return 0, err
 	}
 	l.store.write, l.store.segmentBytes = true, l.cfg.segmentBytes
+	if l.cfg.AcceptRestored && len(files.bases) == 0 && m.end() > 0 && m.end() == published.Size && ring.generation == 0 {
+		// An archive, which ends with a sealed segment, goes on as a ledger.
+		if err := l.store.createSegment(m.end()); err != nil {
+			return 0, err
+		}
+	}
 	if err := l.store.openListed(files.bases); err != nil {
 		return 0, err
 	}
