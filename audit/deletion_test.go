@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -156,44 +158,103 @@ func TestHistoryRewritten(t *testing.T) {
 	}
 }
 
-// TestHistoryLost opens a ledger whose history is gone as a restored one: it
-// says so, and is intact from then on, also if power fails in between.
+// TestHistoryLost opens a ledger whose history is gone as a restored one, and
+// ends the power at each call: the next Open refuses again, or the ledger says
+// that its history was lost. It is intact from then on.
 func TestHistoryLost(t *testing.T) {
+	base := fullForTamper(t)
+	removeFile(t, base, "/l/audit/"+historyName)
+	with := func(fsys *memFS, accept bool) Config {
+		cfg := small()
+		cfg.fsys, cfg.AcceptRestored = fsys, accept
+		return cfg
+	}
+	refused := func(t *testing.T, err error) {
+		t.Helper()
+		if !isTamper(err) || !strings.Contains(err.Error(), "AcceptRestored") {
+			t.Fatalf("Open = %v, want a TamperError with the way out", err)
+		}
+	}
+	_, err := Open("/l/audit", with(base, false))
+	refused(t, err)
+	long := os.Getenv("KAIZEN_FAULT_SEEDS") != ""
+	again := map[bool]int{} // by whether it had to be accepted a second time
+	for at, done := 1, false; !done; at++ {
+		for mode := range 2 * crashModes {
+			if !long && mode != at%(2*crashModes) {
+				continue
+			}
+			kept, how := mode%2 == 1, mode/2
+			fsys := base.clone()
+			fsys.failAt, fsys.kept, fsys.stop = fsys.ops+at, kept, true
+			l, err := Open("/l/audit", with(fsys, true))
+			if err == nil {
+				err = l.Close()
+			}
+			done = err == nil
+			after := fsys.crash(how, rand.New(rand.NewPCG(uint64(at), uint64(mode))))
+			if !t.Run(fmt.Sprintf("call %d, kept %t, crash %d", at, kept, how), func(t *testing.T) {
+				l, err := Open("/l/audit", with(after, false))
+				again[err != nil]++
+				if err != nil {
+					refused(t, err)
+					l = mustOpen(t, "/l/audit", with(after, true))
+				}
+				checkLoss(t, l)
+				appendN(t, l, 100, 101)
+				if err := l.Seal(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				mustClose(t, l)
+				if _, err := verify(t.Context(), after, "/l/audit", VerifyConfig{}); err != nil {
+					t.Fatalf("Verify = %v", err)
+				}
+			}) {
+				return
+			}
+		}
+	}
+	if again[true] == 0 || again[false] == 0 {
+		t.Errorf("refused %d times and opened %d times: want some of both", again[true], again[false])
+	}
+}
+
+// checkLoss wants an entry that says that the history was lost: one, or one for
+// each time that it was accepted.
+func checkLoss(t *testing.T, l *Ledger) {
+	t.Helper()
+	n := 0
+	for e, err := range l.Query(t.Context(), Query{AgentID: systemAgent, Action: actionRestored}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Details[historyKey] == historyLostValue {
+			n++
+		}
+	}
+	if n < 1 || n > 2 {
+		t.Errorf("%d entries say that the history was lost, want one, or two", n)
+	}
+}
+
+// TestHistoryLostBefore takes over a ledger whose history an older version made
+// anew before it could say so.
+func TestHistoryLostBefore(t *testing.T) {
 	fsys := fullForTamper(t)
-	removeFile(t, fsys, "/l/audit/"+historyName)
 	cfg := small()
 	cfg.fsys = fsys
-	if _, err := Open("/l/audit", cfg); !isTamper(err) || !strings.Contains(err.Error(), "AcceptRestored") {
-		t.Fatalf("Open = %v, want a TamperError with the way out", err)
+	if err := beginHistory(fsys, "/l/audit", string(fsys.get(t, "/l/audit/"+checkpointName))); err != nil {
+		t.Fatal(err)
 	}
 	cfg.AcceptRestored = true
-	for stop := 1; ; stop++ {
-		broken := fsys.clone()
-		cfg.fsys = broken
-		broken.failAt, broken.stop = broken.ops+stop, true
-		l, err := Open("/l/audit", cfg)
-		if err == nil {
-			err = l.Close()
+	for range 2 { // the second time there is nothing to say
+		l := mustOpen(t, "/l/audit", cfg)
+		if n, err := l.Count(t.Context(), Query{Action: actionRestored}); n != 1 || err != nil {
+			t.Errorf("%d entries about the loss, %v, want 1", n, err)
 		}
-		done := err == nil
-		if !done {
-			broken = broken.crash(crashLoses, nil)
-			cfg.fsys = broken
-			l, err = Open("/l/audit", cfg)
-			if err != nil {
-				t.Fatalf("Open after call %d failed: %v", stop, err)
-			}
-			appendN(t, l, 100, 101)
-			if err := l.Seal(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			mustClose(t, l)
-		}
-		if _, err := verify(t.Context(), broken, "/l/audit", VerifyConfig{}); err != nil {
-			t.Fatalf("Verify after call %d failed: %v", stop, err)
-		}
-		if done {
-			break
+		mustClose(t, l)
+		if _, err := verify(t.Context(), fsys, "/l/audit", VerifyConfig{}); err != nil {
+			t.Errorf("Verify = %v", err)
 		}
 	}
 }

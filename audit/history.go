@@ -30,8 +30,8 @@ const historyEvery = time.Minute
 // history appends to the file of published checkpoints. A failed write or sync
 // ends it until the ledger is opened again; the ledger goes on without.
 type history struct {
-	mu   sync.Mutex // guards what follows
-	file durable.File
+	mu   sync.Mutex   // guards what follows
+	file durable.File // nil while it is owed: what is added then is passed over
 	end  int64
 	prev [32]byte // hash of the last line
 	last string   // its note
@@ -107,19 +107,34 @@ func historySize(fsys durable.FS, dir string) (int64, error) {
 
 // openHistory opens the file of the ledger in dir, which must be there, and
 // cuts off a line that a crash left half-written.
-func openHistory(fsys durable.FS, dir string, spans []keySpan, crashed bool) (h *history, err error) {
+func openHistory(fsys durable.FS, dir string, spans []keySpan, crashed bool) (*history, error) {
+	h := &history{}
+	return h, h.open(fsys, dir, spans, crashed)
+}
+
+func (h *history) open(fsys durable.FS, dir string, spans []keySpan, crashed bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	f, err := fsys.OpenFile(filepath.Join(dir, historyName), os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	h = &history{file: f}
-	if err := h.findEnd(spans, crashed); err != nil {
-		return nil, errors.Join(err, f.Close())
+	h.file = f
+	if err = h.findEnd(spans, crashed); err == nil {
+		err = fsys.SyncDir(dir)
 	}
-	if err := fsys.SyncDir(dir); err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err != nil {
+		h.file = nil
+		return errors.Join(err, f.Close())
 	}
-	return h, nil
+	return nil
+}
+
+// owed reports whether there is no file yet.
+func (h *history) owed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.file == nil
 }
 
 // mark is how far the history has come: where its last line ends, and the hash
@@ -207,7 +222,7 @@ func wholeLines(b []byte) []byte {
 func (h *history) add(note string, wanted bool, now time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.err != nil || note == h.last || !wanted && now.Sub(h.at) < historyEvery {
+	if h.file == nil || h.err != nil || note == h.last || !wanted && now.Sub(h.at) < historyEvery {
 		return h.err
 	}
 	line := historyLine(h.prev, note)
@@ -229,6 +244,9 @@ func (h *history) add(note string, wanted bool, now time.Time) error {
 func (h *history) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.file == nil {
+		return nil
+	}
 	return h.file.Close()
 }
 

@@ -138,6 +138,9 @@ func (l *Ledger) recordRestore(ctx context.Context) error {
 		l.cfg.Logger.Warn("audit ledger goes on without the history of checkpoints that it had", "dir", l.store.dir)
 	}
 	_, err := l.appendRaw(ctx, []Entry{{AgentID: systemAgent, Action: actionRestored, Result: Success, Details: details}})
+	if err == nil && l.historyLost {
+		err = l.outward.beginHistory()
+	}
 	return err
 }
 
@@ -148,24 +151,44 @@ const (
 	historyLostValue = "lost"
 )
 
-// findHistory makes sure that there is a history. A ledger whose history is gone
-// is opened only as a restored one, and begins another.
-func (l *Ledger) findHistory() error {
-	fsys, dir, head := l.cfg.fsys, l.store.dir, l.store.checkpoint()
+// findHistory opens the history. If it is gone the ledger is opened only as a
+// restored one, and with a history that is owed until the entry about that is
+// durable: a crash before leaves none, so the next Open refuses again.
+func (l *Ledger) findHistory(spans []keySpan, crashed bool) (*history, error) {
+	fsys, dir := l.cfg.fsys, l.store.dir
 	have, err := historySize(fsys, dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	published, _ := l.recovered["after_checkpoint"].(int64)
-	lost := lostHistory(have, published)
-	if lost == nil {
-		return nil
+	if lost := lostHistory(have, published); lost != nil {
+		if !l.cfg.AcceptRestored {
+			return nil, restoreError(lost)
+		}
+		l.historyLost = true
+		return &history{}, nil
 	}
-	if !l.cfg.AcceptRestored {
-		return restoreError(lost)
+	h, err := openHistory(fsys, dir, spans, crashed)
+	if err != nil || !l.cfg.AcceptRestored {
+		return h, err
 	}
-	l.historyLost = true
-	return beginHistory(fsys, dir, head.Note)
+	if l.historyLost, err = l.unrecordedLoss(h, spans); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	return h, nil
+}
+
+// unrecordedLoss finds a history that was made anew and is not in the ledger:
+// older versions began it before they wrote the entry.
+func (l *Ledger) unrecordedLoss(h *history, spans []keySpan) (bool, error) {
+	first, err := h.firstSize(spans)
+	if size := l.store.checkpoint().Size; err != nil || first <= 0 || first+1 < size {
+		return false, err
+	}
+	for e, err := range l.store.query(context.Background(), Query{AgentID: systemAgent, Action: actionRestored, Descending: true}) {
+		return err == nil && (e.Details[historyKey] != historyLostValue || e.Index+1 < first), err
+	}
+	return true, nil
 }
 
 // rememberSigned keeps a published checkpoint in the memory. It is called by

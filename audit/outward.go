@@ -29,19 +29,9 @@ func openOutward(l *Ledger, memory Checkpoint, crashed bool) (*outward, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.findHistory(); err != nil {
-		return nil, err
-	}
-	h, err := openHistory(l.cfg.fsys, l.store.dir, spans, crashed)
+	h, err := l.findHistory(spans, crashed)
 	if err != nil {
 		return nil, err
-	}
-	if l.cfg.AcceptRestored { // one that was lost, and whose entry about that a crash has prevented
-		first, err := h.firstSize(spans)
-		if err != nil {
-			return nil, errors.Join(err, h.close())
-		}
-		l.historyLost = l.historyLost || first > 0 && first+1 >= l.store.checkpoint().Size
 	}
 	o := &outward{l: l, history: h, published: l.store.checkpoint()}
 	o.Outward = newOutward(o, OutwardConfig{
@@ -55,6 +45,22 @@ func openOutward(l *Ledger, memory Checkpoint, crashed bool) (*outward, error) {
 		return nil, errors.Join(restoreError(err), h.close())
 	}
 	return o, nil
+}
+
+// beginHistory makes the history, if it is owed, from what is published on.
+func (o *outward) beginHistory() error {
+	fsys, dir := o.l.cfg.fsys, o.l.store.dir
+	if !o.history.owed() {
+		return nil
+	}
+	spans, err := o.l.store.spans()
+	if err != nil {
+		return err
+	}
+	if err := beginHistory(fsys, dir, o.newest().Note); err != nil {
+		return err
+	}
+	return o.history.open(fsys, dir, spans, false)
 }
 
 // Publish, Published, Consistency and Keep make outward its own [Publisher].
