@@ -263,6 +263,26 @@ func TestReadOnly(t *testing.T) {
 	checkSurvivor(t, fsys.crash(crashLoses, nil), acked)
 }
 
+// TestFlushOfUnwritten: the lines of an acknowledged entry could not be written to
+// their segment, and the ledger has not heard of it yet. Flush must not say that
+// they are there: a manifest that names the entry may be written next.
+func TestFlushOfUnwritten(t *testing.T) {
+	t.Parallel()
+	cfg := small()
+	cfg.fsys = freshFS(t)
+	l := mustOpen(t, "/l/audit", cfg)
+	appendN(t, l, 0, 3)
+	l.store.mu.Lock()
+	l.store.broken = errInjected // as apply leaves it
+	l.store.mu.Unlock()
+	if err := l.Flush(t.Context()); !errors.Is(err, errInjected) || !errors.Is(err, ErrFailed) {
+		t.Errorf("Flush = %v, want the failure", err)
+	}
+	if err := l.Close(); !errors.Is(err, ErrFailed) {
+		t.Errorf("Close = %v, want ErrFailed", err)
+	}
+}
+
 // TestFailedLedgerRefuses looks at the errors after a failed sync.
 func TestFailedLedgerRefuses(t *testing.T) {
 	t.Run("direct", func(t *testing.T) { testFailedLedgerRefuses(t, false) })

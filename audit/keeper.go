@@ -158,8 +158,11 @@ func (k *keeper) replace(head Checkpoint) error {
 // Segments before the last were synced when they were full.
 func (s *store) sync() (Checkpoint, error) {
 	s.mu.RLock()
-	head, seg := s.head, s.segs[len(s.segs)-1]
+	head, seg, broken := s.head, s.segs[len(s.segs)-1], s.broken
 	s.mu.RUnlock()
+	if broken != nil { // head is not all that was acknowledged
+		return Checkpoint{}, broken
+	}
 	if err := s.syncSegment(seg); err != nil {
 		return Checkpoint{}, fmt.Errorf("sync segment: %w", err)
 	}
