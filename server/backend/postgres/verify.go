@@ -37,7 +37,7 @@ func (l *Ledger) Verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Repo
 type verifier struct {
 	l    *Ledger
 	cfg  audit.VerifyConfig
-	held *audit.Checkpoint
+	held map[int64][]kept // checkpoints in other hands whose size the tree has not passed
 
 	head      audit.Checkpoint
 	tree      group.Tree
@@ -47,6 +47,12 @@ type verifier struct {
 	changes   map[int64]audit.KeyChange // by the size that they are from
 	totals    []total                   // of the partitions that are there
 	report    audit.Report
+}
+
+// kept is a checkpoint that somebody has outside the database.
+type kept struct {
+	audit.Checkpoint
+	source string
 }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -84,14 +90,8 @@ func (v *verifier) start(ctx context.Context, tx *pgwire.Conn) error {
 	if v.head.Size != size {
 		return damage("head", -1, "size is not that of the checkpoint", strconv.FormatInt(v.head.Size, 10), strconv.FormatInt(size, 10))
 	}
-	if v.cfg.Checkpoint != nil {
-		held, err := v.keys.Open(string(v.cfg.Checkpoint))
-		if err != nil {
-			return damage("head", -1, "the checkpoint held by the auditor is not signed with this ledger's key: "+err.Error(), "", vkey)
-		}
-		if v.held = &held; held.Size > size {
-			return damage("head", size, "ledger is older than a checkpoint of it that is known", fmt.Sprintf("%d entries", held.Size), strconv.FormatInt(size, 10))
-		}
+	if err := v.hold(); err != nil {
+		return err
 	}
 	v.report = audit.Report{Origin: origin, Key: vkey, Checkpoint: v.head, Clean: true}
 	rows, err := tx.Query(ctx, "SELECT size, note FROM "+schema+".checkpoints UNION ALL SELECT size, note FROM "+schema+".cosigned")
@@ -106,6 +106,29 @@ func (v *verifier) start(ctx context.Context, tx *pgwire.Conn) error {
 		return err
 	}
 	return tx.QueryRow(ctx, "SELECT count(*) FROM "+schema+".partitions").Scan(&v.report.Segments)
+}
+
+// hold takes in the checkpoints that the auditor has, and the newest that this
+// process has seen.
+func (v *verifier) hold() error {
+	all := append([]audit.Remembered{{Note: string(v.cfg.Checkpoint), Source: "the auditor's hands"}}, v.cfg.Checkpoints...)
+	all = append(all, audit.Remembered{Note: v.l.Head().Note, Source: "the memory of this process"})
+	v.held = map[int64][]kept{}
+	for i, r := range all {
+		if r.Note == "" && (i == 0 || i == len(all)-1) {
+			continue // there is none
+		}
+		c, err := v.keys.Open(r.Note)
+		if err != nil {
+			return damage("head", -1, fmt.Sprintf("the checkpoint in %s is not signed with this ledger's key: %v", r.Source, err), "", v.keys.VerifierKey())
+		}
+		if c.Size > v.head.Size {
+			return damage("head", v.head.Size, "ledger is older than a checkpoint of it that is known, in "+r.Source,
+				fmt.Sprintf("%d entries", c.Size), strconv.FormatInt(v.head.Size, 10))
+		}
+		v.held[c.Size] = append(v.held[c.Size], kept{c, r.Source})
+	}
+	return nil
 }
 
 // entries walks all lines in order, a portion at a time from one cursor, and
@@ -215,22 +238,27 @@ func (v *verifier) compare() error {
 		if err != nil || c.Size != size {
 			return damage("checkpoints", -1, fmt.Sprintf("the checkpoint at %d is not as it was signed", size), "", "")
 		}
-		if err := v.root("checkpoints", c); err != nil {
+		if err := v.root("checkpoints", kept{c, ""}); err != nil {
 			return err
 		}
 	}
 	delete(v.published, size)
-	if v.held != nil && v.held.Size == size {
-		if err := v.root("entries", *v.held); err != nil {
+	for _, k := range v.held[size] {
+		if err := v.root("entries", k); err != nil {
 			return err
 		}
 	}
+	delete(v.held, size)
 	return nil
 }
 
-func (v *verifier) root(table string, c audit.Checkpoint) error {
+func (v *verifier) root(table string, c kept) error {
 	if got := v.tree.Root(); got != tlog.Hash(c.Root) {
-		return damage(table, -1, fmt.Sprintf("the first %d entries are not those that were signed", c.Size),
+		reason := fmt.Sprintf("the first %d entries are not those that were signed", c.Size)
+		if c.source != "" {
+			reason += ", by the checkpoint in " + c.source
+		}
+		return damage(table, -1, reason,
 			fmt.Sprintf("root %x", c.Root), hex.EncodeToString(got[:]))
 	}
 	return nil
@@ -241,7 +269,7 @@ func (v *verifier) finish(ctx context.Context, tx *pgwire.Conn) error {
 	if v.tree.Size != v.head.Size {
 		return damage("entries", v.tree.Size, "entry is missing", fmt.Sprintf("%d entries", v.head.Size), strconv.FormatInt(v.tree.Size, 10))
 	}
-	if err := v.root("head", v.head); err != nil {
+	if err := v.root("head", kept{v.head, ""}); err != nil {
 		return err
 	}
 	for size := range v.published {
