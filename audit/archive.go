@@ -30,6 +30,18 @@ type ArchiveTarget interface {
 	String() string
 }
 
+// archiveReader is what a target may have besides. Then nothing is copied over
+// the archive of another ledger, or of more than this one has.
+type archiveReader interface {
+	// Get returns a file; the error wraps [fs.ErrNotExist] if there is none.
+	Get(ctx context.Context, name string) ([]byte, error)
+}
+
+// ErrOtherArchive is returned by [Ledger.Archive] if target has the archive of
+// another ledger, of another history of this one, or of more entries than are
+// sealed here: copying would destroy it.
+var ErrOtherArchive = errors.New("is the archive of another ledger, or of more than this one has")
+
 // ArchiveReport says what [Ledger.Archive] copied.
 type ArchiveReport struct {
 	// Segments is how many were copied now, Bytes the size of their files.
@@ -96,6 +108,9 @@ func (l *Ledger) archiveSealed(ctx context.Context, target ArchiveTarget, known 
 	s := l.store
 	m := s.manifest()
 	report.Entries = m.end()
+	if err := l.extendsArchive(ctx, target, m, known); err != nil {
+		return report, false, err
+	}
 	gone, err := goneFrom(ctx, target, m, known)
 	if err != nil {
 		return report, false, err
@@ -133,6 +148,35 @@ func (l *Ledger) archiveSealed(ctx context.Context, target ArchiveTarget, known 
 		"target": target.String(), "segments": report.Segments, "bytes": report.Bytes, "entries": report.Entries,
 	}})
 	return report, false, err
+}
+
+// extendsArchive reports with an error if target has an archive that m does not
+// extend.
+func (l *Ledger) extendsArchive(ctx context.Context, target ArchiveTarget, m *manifest, known *copies) error {
+	r, ok := target.(archiveReader)
+	if !ok || known.head {
+		return nil
+	}
+	note, err := r.Get(ctx, checkpointName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := l.store.proveConsistency(note, l.store.checkpoint()); err != nil {
+		return fmt.Errorf("%w: %w", ErrOtherArchive, err)
+	}
+	spans, err := l.store.spans()
+	if err != nil {
+		return err
+	}
+	if c, err := parseSpans(note, spans, parseCheckpoint); err != nil {
+		return err
+	} else if c.Size > m.end() {
+		return fmt.Errorf("%w: it has %d entries, of which %d are sealed here", ErrOtherArchive, c.Size, m.end())
+	}
+	return nil
 }
 
 // goneFrom finds the pruned segments, by base, whose lines target does not have:
@@ -298,6 +342,10 @@ func (t dirTarget) Has(_ context.Context, name string, size int64, want [32]byte
 		return false, err
 	}
 	return have == size && merkle.Hash(sum.Sum(nil)) == want, nil
+}
+
+func (t dirTarget) Get(_ context.Context, name string) ([]byte, error) {
+	return durable.ReadFile(t.fsys, filepath.Join(t.dir, filepath.FromSlash(name)), maxAnchorBytes)
 }
 
 func (t dirTarget) Put(ctx context.Context, name string, r io.Reader, size int64, want [32]byte) (err error) {

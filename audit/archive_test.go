@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"testing"
 	"time"
@@ -171,4 +172,46 @@ func TestArchiveGoesOn(t *testing.T) {
 	}
 	cfg.AcceptRestored = false
 	mustClose(t, mustOpen(t, "/l/copy/audit", cfg))
+}
+
+// TestArchiveOfAnother: an archive is not written over by another ledger, by an
+// older state of its own, or by a fork; nor is anything in it changed.
+func TestArchiveOfAnother(t *testing.T) {
+	fsys := freshFS(t)
+	l := sealedLedger(t, fsys, 200)
+	before := fsys.clone()
+	appendN(t, l, 200, 500)
+	if err := l.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	target := dirTarget{fsys, "/l/archive"}
+	first, err := l.Archive(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := small()
+	cfg.fsys, cfg.segmentBytes = before, 20<<10
+	older := mustOpen(t, "/l/audit", cfg)
+	cfg.fsys = freshFS(t)
+	other := mustOpen(t, "/l/audit", cfg)
+	for _, tt := range []struct {
+		name string
+		from *Ledger
+		add  int // entries before it is tried
+	}{
+		{"an older state", older, 0},
+		{"a fork", older, 600},
+		{"another ledger", other, 100},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			appendN(t, tt.from, 5000, 5000+tt.add)
+			if err := tt.from.Seal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := tt.from.Archive(t.Context(), target); !errors.Is(err, ErrOtherArchive) {
+				t.Errorf("Archive = %+v, %v; want ErrOtherArchive", r, err)
+			}
+			checkArchive(t, fsys, l, first)
+		})
+	}
 }

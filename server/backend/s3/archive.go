@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/minio/minio-go/v7"
 
@@ -54,6 +55,16 @@ func (a *Archive) Has(ctx context.Context, name string, size int64, sum [32]byte
 		return err == nil, err
 	})
 	return has, wrap("archive", err)
+}
+
+// Get returns a small file of the archive. The error wraps [fs.ErrNotExist] if
+// there is none of that name.
+func (a *Archive) Get(ctx context.Context, name string) ([]byte, error) {
+	body, err := a.bucket.get(ctx, name)
+	if errors.Is(err, errAbsent) {
+		err = fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	return body, wrap("archive", err)
 }
 
 // Put implements [audit.ArchiveTarget]. The store checks the digest where it can;
