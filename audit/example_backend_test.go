@@ -90,6 +90,33 @@ func ExampleParseKeyChange() {
 	// true ledger.key_rotation
 }
 
+// A copy of a ledger goes on under the same key.
+func ExampleCopyKey() {
+	tmp, err := os.MkdirTemp("", "key")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(tmp)
+	l, err := audit.Open(filepath.Join(tmp, "audit"), audit.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer l.Close()
+	if err := audit.CopyKey(filepath.Join(tmp, "keys", "audit.key"), filepath.Join(tmp, "there", "keys", "audit.key")); err != nil {
+		fmt.Println(err)
+	}
+	twin, err := audit.Open(filepath.Join(tmp, "there", "audit"), audit.Config{ForImport: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer twin.Close()
+	fmt.Println(twin.VerifierKey() == l.VerifierKey())
+	// Output: true
+}
+
 // The keys of people go where the copy of their ledger is.
 func ExampleMoveKeyStore() {
 	tmp, err := os.MkdirTemp("", "keystore")

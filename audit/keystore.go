@@ -28,6 +28,33 @@ type KeyStoreMove struct {
 // that the one to be brought has not: neither can stand for the other.
 var ErrKeyStores = errors.New("another key store is there already")
 
+// CopyKey puts the signing key in the file from where a copy of its ledger looks
+// for it, the file to, whose directory it makes. One that is there already stays.
+// After a crash the file is there whole, or not at all.
+func CopyKey(from, to string) error {
+	if err := copyKey(durable.OS{}, from, to); err != nil {
+		return fmt.Errorf("audit: copy key %s to %s: %w", from, to, err)
+	}
+	return nil
+}
+
+func copyKey(fsys durable.FS, from, to string) error {
+	if there, err := exists(fsys, to); err != nil || there {
+		return err
+	}
+	if _, err := loadSigner(fsys, from); err != nil {
+		return err
+	}
+	key, err := durable.ReadFile(fsys, from, maxSmallFile)
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(fsys, filepath.Dir(to)); err != nil {
+		return err
+	}
+	return durable.ReplaceFile(fsys, to, key)
+}
+
 // MoveKeyStore brings the key store of a ledger that was copied to where the
 // copy looks for it, and reports whether there was something to bring. The copy
 // must be complete before it is used, and no process may have either ledger open.

@@ -225,3 +225,44 @@ func TestMoveKeyStoreLocksFirst(t *testing.T) {
 		t.Errorf("after an erasure before the lock: %v, ada %v, %d erased", err, v.byName["ada"], len(v.erased))
 	}
 }
+
+// TestCopyKeyCrash ends the power at each call: the key is there whole, or not at
+// all, and the repetition puts it there.
+func TestCopyKeyCrash(t *testing.T) {
+	base := freshFS(t)
+	mustClose(t, mustOpen(t, "/l/audit", tiny(base)))
+	want := string(base.get(t, keyFrom))
+	absent := 0
+	for at, done := 1, false; !done; at++ {
+		for mode := range 2 * crashModes {
+			fsys := base.clone()
+			fsys.failAt, fsys.kept, fsys.stop = fsys.ops+at, mode%2 == 1, true
+			done = copyKey(fsys, keyFrom, keyTo) == nil
+			after := fsys.crash(mode/2, rand.New(rand.NewPCG(uint64(at), uint64(mode))))
+			if there, err := exists(after, keyTo); err != nil {
+				t.Fatal(err)
+			} else if !there {
+				absent++
+			} else if got := string(after.get(t, keyTo)); got != want {
+				t.Fatalf("call %d, mode %d: the key is %q, want %q", at, mode, got, want)
+			}
+			if err := copyKey(after, keyFrom, keyTo); err != nil {
+				t.Fatalf("call %d, mode %d: the repetition: %v", at, mode, err)
+			}
+			if got := string(after.crash(crashLoses, nil).get(t, keyTo)); got != want {
+				t.Fatalf("call %d, mode %d: after the repetition the key is %q, want %q", at, mode, got, want)
+			}
+		}
+	}
+	if absent == 0 {
+		t.Error("the key was there after every crash: nothing was tested")
+	}
+	// What is there stays, and what is no key is not copied.
+	base.set("/l/keys/none.key", []byte("x"))
+	if err := copyKey(base, "/l/keys/none.key", keyFrom); err != nil || string(base.get(t, keyFrom)) != want {
+		t.Errorf("copyKey over a key = %v, and it is %q", err, base.get(t, keyFrom))
+	}
+	if err := copyKey(base, "/l/keys/none.key", keyTo); err == nil {
+		t.Error("something that is no key was copied")
+	}
+}

@@ -22,7 +22,12 @@ const ledgerPlaces = `A place is a directory, postgres or postgres:SCHEMA (conne
 s3://ENDPOINT/BUCKET/PREFIX (s3+http:// without TLS; credentials from AWS_ variables or files).
 --key names the ledger's signing key, which both places use; a directory has it in keys/
 beside it, where it is put if it is not there. The key store, with the keys of people, lies
-beside the key, and goes along when the two places have different ones.`
+beside the key, and goes along when the two places have different ones.
+
+Of a signing key that was replaced the entry that names its successor goes along, and not what
+lets a stranger follow from it (keys.jsonl): the copy begins with the present key, and verifies
+under that alone. Receipts and proofs under an older key hold under that key as before: keep its
+public half with them, and keys.jsonl of the source, which a server shows as /log/keys.`
 
 func newAuditCopy() *cobra.Command {
 	return auditTransfer("copy", "Copy the ledger to another place, with its indexes and proofs",
@@ -173,18 +178,8 @@ func openFiles(dir, key string) (audit.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := keyOf(dir, key)
-	if _, err := os.Stat(at); errors.Is(err, os.ErrNotExist) {
-		b, err := os.ReadFile(key)
-		if err == nil {
-			err = os.MkdirAll(filepath.Dir(at), 0o700)
-		}
-		if err == nil {
-			err = os.WriteFile(at, b, 0o600)
-		}
-		if err != nil {
-			return nil, err
-		}
+	if err := audit.CopyKey(key, keyOf(dir, key)); err != nil {
+		return nil, err
 	}
 	return audit.Open(dir, audit.Config{ForImport: true})
 }
