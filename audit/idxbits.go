@@ -20,19 +20,19 @@ func packedLen(n int, width uint) int { return (n*int(width) + 7) / 8 }
 
 // appendPacked appends the values, each less than 2^width.
 func appendPacked(dst []byte, values []uint64, width uint) []byte {
-	at := len(dst)
-	dst = append(dst, make([]byte, packedLen(len(values), width))...)
-	out := dst[at:]
-	for i, v := range values {
-		pos := uint(i) * width
-		for left := width; left > 0; {
-			shift := pos % 8
-			n := min(8-shift, left)
-			out[pos/8] |= byte(v<<shift) & byte((1<<n-1)<<shift)
-			v >>= n
-			pos += n
-			left -= n
+	end := len(dst) + packedLen(len(values), width)
+	var word uint64 // the bits that are not in dst yet
+	var have uint   // how many, less than 64
+	for _, v := range values {
+		word |= v << have
+		if have += width; have >= 64 {
+			dst = binary.LittleEndian.AppendUint64(dst, word)
+			have -= 64
+			word = v >> (width - have)
 		}
+	}
+	for ; len(dst) < end; word >>= 8 {
+		dst = append(dst, byte(word))
 	}
 	return dst
 }

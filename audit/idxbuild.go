@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
-	"strings"
 )
 
 // The columns of an index file that hold codes: numbers that a dictionary of
@@ -65,13 +64,14 @@ type idxBuilder struct {
 	millis  []uint64
 	dicts   [numCoded]map[string]uint32
 	texts   [numCoded][]string
-	scratch []byte // of short
+	last    [numCoded]uint32 // the code that each column had last
+	scratch []byte           // of short
 }
 
 func newIdxBuilder(base int64) *idxBuilder {
 	b := &idxBuilder{base: base}
 	for i := range b.dicts {
-		b.dicts[i] = map[string]uint32{"": 0}
+		b.dicts[i] = map[string]uint32{}
 	}
 	return b
 }
@@ -93,14 +93,36 @@ func (b *idxBuilder) add(e *Entry) {
 	b.millis = append(b.millis, id.Time())
 }
 
-func (b *idxBuilder) code(col int, text string) uint32 {
-	c, ok := b.dicts[col][text]
-	if !ok {
-		c = uint32(len(b.dicts[col]))
-		text = strings.Clone(text)
-		b.dicts[col][text] = c
-		b.texts[col] = append(b.texts[col], text)
+// grow makes room for n more entries.
+func (b *idxBuilder) grow(n int) {
+	for col := range b.codes {
+		b.codes[col] = slices.Grow(b.codes[col], n)
 	}
+	b.times, b.millis = slices.Grow(b.times, n), slices.Grow(b.millis, n)
+	b.spans, b.ids = slices.Grow(b.spans, n), slices.Grow(b.ids, n)
+}
+
+func (b *idxBuilder) code(col int, text string) uint32 {
+	b.scratch = append(b.scratch[:0], text...)
+	return b.codeOf(col, b.scratch)
+}
+
+// codeOf is the code of a text, which often is that of the entry before.
+func (b *idxBuilder) codeOf(col int, text []byte) uint32 {
+	if len(text) == 0 {
+		return 0
+	}
+	if last := b.last[col]; last > 0 && b.texts[col][last-1] == string(text) {
+		return last
+	}
+	c, ok := b.dicts[col][string(text)]
+	if !ok {
+		text := string(text)
+		b.texts[col] = append(b.texts[col], text)
+		c = uint32(len(b.texts[col]))
+		b.dicts[col][text] = c
+	}
+	b.last[col] = c
 	return c
 }
 
@@ -122,17 +144,34 @@ func fingerprint(s string) uint64 {
 // encode gives the bytes of the file, which depend on nothing but the entries.
 func (b *idxBuilder) encode() []byte {
 	var sections [numSection][]byte
+	var values [groupLen]uint64 // of one column and group
 	n := len(b.times)
 	for lo := 0; lo < n; lo += groupLen {
 		hi := min(lo+groupLen, n)
 		z := b.zone(lo, hi)
 		sections[secZones] = z.append(sections[secZones])
-		for col := range numCoded {
-			sections[secCodes+col] = appendPacked(sections[secCodes+col], b.group(lo, hi, func(i int) uint64 { return uint64(b.codes[col][i] - z.min[col]) }), uint(z.width[col]))
+		pack := func(section int, width uint8) {
+			sections[section] = appendPacked(sections[section], values[:], uint(width))
 		}
-		sections[secTimes] = appendPacked(sections[secTimes], b.group(lo, hi, func(i int) uint64 { return b.step(lo, i) }), uint(z.timeWidth))
-		sections[secSpans] = appendPacked(sections[secSpans], b.group(lo, hi, func(i int) uint64 { return uint64(b.spans[i]) }), 16)
-		sections[secIDs] = appendPacked(sections[secIDs], b.group(lo, hi, func(i int) uint64 { return uint64(b.ids[i]) }), 16)
+		clear(values[:]) // entries that the last group lacks are 0
+		for col := range numCoded {
+			for i, code := range b.codes[col][lo:hi] {
+				values[i] = uint64(code - z.min[col])
+			}
+			pack(secCodes+col, z.width[col])
+		}
+		for i := lo; i < hi; i++ {
+			values[i-lo] = b.step(lo, i)
+		}
+		pack(secTimes, z.timeWidth)
+		for i, print := range b.spans[lo:hi] {
+			values[i] = uint64(print)
+		}
+		pack(secSpans, 16)
+		for i, print := range b.ids[lo:hi] {
+			values[i] = uint64(print)
+		}
+		pack(secIDs, 16)
 	}
 	for col := range numTexts {
 		for _, text := range b.texts[col] {
@@ -144,15 +183,6 @@ func (b *idxBuilder) encode() []byte {
 		sections[secPrints+k] = appendPrints(nil, b.texts[colSession+k])
 	}
 	return joinSections(b.base, n, &sections)
-}
-
-// group is one group of a column, filled up to groupLen with zeros.
-func (b *idxBuilder) group(lo, hi int, value func(int) uint64) []uint64 {
-	var out [groupLen]uint64
-	for i := lo; i < hi; i++ {
-		out[i-lo] = value(i)
-	}
-	return out[:]
 }
 
 // step is how far entry i is from the one before in its group.

@@ -407,37 +407,29 @@ func (b *sealBuild) write(ctx context.Context) error {
 // frames compresses the lines, frame by frame.
 func (b *sealBuild) frames(ctx context.Context, w *digestWriter) error {
 	fw := &frameWriter{w: w, enc: b.enc}
-	c := newCursor([]*segment{b.seg})
-	var lines []byte
-	n := int(b.seg.leaves.len())
-	for i := range n {
-		leaf := b.seg.leaves.at(int64(i))
-		line, err := c.nextLine()
+	r, feed := sealReader{seg: b.seg}, newIdxFeed(b.idx, &b.seg.idx)
+	n := b.seg.leaves.len()
+	for from := int64(0); from < n; {
+		end := min(from+int64(b.perFrame), n)
+		lines, err := r.read(from, end)
 		if err != nil {
 			return err
 		}
-		if got := c.leaf(line); got != leaf {
-			return hashMismatch(b.seg.path(), b.seg.base+int64(i), leaf, got)
-		}
-		e, err := header(line)
-		if err != nil {
-			return &TamperError{Path: b.seg.path(), Index: b.seg.base + int64(i), Reason: err.Error()}
-		}
-		b.idx.add(&e)
-		lines = append(append(lines, line...), '\n')
-		last := i+1 == n
-		if (i+1)%b.perFrame == 0 || last {
-			b.raw.Write(lines)
-			if err := fw.write(lines); err != nil {
-				return err
+		for i := from; i < end; i++ {
+			if err := feed.add(i, r.line(int(i-from))); err != nil {
+				return &TamperError{Path: b.seg.path(), Index: b.seg.base + i, Reason: err.Error()}
 			}
-			lines = lines[:0]
 		}
-		if (i+1)%groupLen == 0 || last {
+		b.raw.Write(lines)
+		if err := fw.write(lines); err != nil {
+			return err
+		}
+		if end%groupLen == 0 || end == n {
 			if err := b.pace.wait(ctx); err != nil {
 				return err
 			}
 		}
+		from = end
 	}
 	return fw.finish()
 }

@@ -1,0 +1,184 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// oddEntries are entries whose fields look like others, need escapes, come and
+// go, and change in the middle of a group.
+func oddEntries(n int) []Entry {
+	rnd := rand.New(rand.NewPCG(11, 12))
+	names := []string{"", "a", `with "quotes"`, "line\nbreak", `back\slash`, `\`, `","trace_id":"` + strings.Repeat("f", 32), "zürich", strings.Repeat("long", 100)}
+	out := make([]Entry, n)
+	for i := range out {
+		e := numbered(i)
+		e.AgentID, e.Action = "agent"+names[rnd.IntN(len(names))], "do "+names[rnd.IntN(len(names))]
+		e.UserID, e.SessionID, e.RunID = names[rnd.IntN(len(names))], names[rnd.IntN(len(names))], names[i/50%len(names)]
+		if i > n/2 {
+			e.Subject = names[rnd.IntN(len(names))]
+		}
+		e.Details = map[string]any{"session_id": "not this", "run_id": map[string]any{"run_id": "nor this"}, names[rnd.IntN(len(names))]: names[rnd.IntN(len(names))]}
+		if i%3 == 0 {
+			e.TraceID, e.SpanID = "", ""
+		}
+		if i%5 == 0 {
+			e.Metadata = map[string]any{"trace_id": "nor this", "}": `"`}
+		}
+		e.Time = e.Time.Add(1 << (i % 40))
+		out[i] = e
+	}
+	return out
+}
+
+// TestIdxFeed compares the index file that the index in memory gives with that
+// of the lines alone.
+func TestIdxFeed(t *testing.T) {
+	for _, n := range []int{1, 255, 256, 257, 1500} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			x, lines := newIndex(), make([][]byte, n)
+			want := newIdxBuilder(7)
+			for i, e := range oddEntries(n) {
+				line, err := EncodeLine(nil, e)
+				if err != nil {
+					t.Fatal(err)
+				}
+				x.add(&e, mustID(e.ID), 0)
+				lines[i] = line
+				parsed, err := header(line)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want.add(&parsed)
+			}
+			got := newIdxBuilder(7)
+			feed := newIdxFeed(got, &x)
+			for i, line := range lines {
+				if err := feed.add(int64(i), line); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !bytes.Equal(got.encode(), want.encode()) {
+				t.Error("the index in memory gives another file than the lines")
+			}
+		})
+	}
+}
+
+// FuzzQuickPrinted compares the three fields with what the parser of headers
+// makes of a line.
+func FuzzQuickPrinted(f *testing.F) {
+	f.Add("s", "r", "abcdef", "key", "value")
+	f.Add("", "", "", "", "")
+	f.Add(`"`, `\`, "0", `","run_id":"`, `\"`)
+	f.Fuzz(func(t *testing.T, session, run, trace, key, value string) {
+		e := numbered(1)
+		e.SessionID, e.RunID, e.TraceID, e.UserID = session, run, fmt.Sprintf("%032x", trace)[:32], value
+		e.Details = map[string]any{key: value, "in": map[string]any{value: []any{key, true, nil, 1.5}}}
+		if len(trace) == 0 {
+			e.TraceID = ""
+		}
+		line, err := EncodeLine(nil, e)
+		if err != nil {
+			return
+		}
+		gotSession, gotRun, gotTrace, ok := quickPrinted(line)
+		plain := func(s string) bool {
+			return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r == utf8.RuneError })
+		}
+		if !ok {
+			if plain(session) && plain(run) {
+				t.Fatalf("quickPrinted gives up on %s", line)
+			}
+			return
+		}
+		want, err := header(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(gotSession) != want.SessionID || string(gotRun) != want.RunID || string(gotTrace) != want.TraceID {
+			t.Fatalf("quickPrinted(%s) = %q, %q, %q", line, gotSession, gotRun, gotTrace)
+		}
+	})
+}
+
+// TestPacked packs and unpacks values of every width.
+func TestPacked(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(13, 14))
+	for width := range uint(65) {
+		for _, n := range []int{0, 1, 3, 63, groupLen} {
+			values := make([]uint64, n)
+			for i := range values {
+				if values[i] = rnd.Uint64(); width < 64 {
+					values[i] &= 1<<width - 1
+				}
+			}
+			b := appendPacked([]byte("before"), values, width)
+			if len(b) != len("before")+packedLen(n, width) || !bytes.HasPrefix(b, []byte("before")) {
+				t.Fatalf("%d values of %d bits: %d bytes after %q", n, width, len(b), "before")
+			}
+			b = append(b[len("before"):], make([]byte, packPad)...)
+			for i, want := range values {
+				if got := unpack(b, i, width); got != want {
+					t.Fatalf("%d values of %d bits: number %d is %x, want %x", n, width, i, got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestSealChangedLines seals a segment whose file is not what was written: the
+// entry is named, and nothing is lost.
+func TestSealChangedLines(t *testing.T) {
+	const n, bad = 100, 70 // the sixth line of the second frame
+	for _, c := range []struct {
+		name   string
+		change func(b []byte, start, end int) []byte // of the bad line, with its newline
+	}{
+		{"byte", func(b []byte, start, _ int) []byte { b[start+30] ^= 1; return b }},
+		{"first byte", func(b []byte, start, _ int) []byte { b[start] ^= 1; return b }},
+		{"newline", func(b []byte, _, end int) []byte { b[end-1] = ' '; return b }},
+		{"newline and prefix", func(b []byte, _, end int) []byte { b[end-1] = 0; return b }},
+		{"cut within", func(b []byte, start, _ int) []byte { return b[:start+10] }},
+		{"cut before", func(b []byte, start, _ int) []byte { return b[:start] }},
+		{"newline cut off", func(b []byte, _, end int) []byte { return b[:end-1] }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := mustOpen(t, t.TempDir()+"/audit", Config{SealAfter: NoAge})
+			appendN(t, l, 0, n)
+			if err := l.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			seg := l.store.segs[0]
+			path := l.store.path(seg.path())
+			whole, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			start, end := seg.place(bad)
+			if err := os.WriteFile(path, c.change(bytes.Clone(whole), int(start), int(end)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var tamper *TamperError
+			if err := l.Seal(t.Context()); !errors.As(err, &tamper) || tamper.Index != bad || tamper.Path != seg.path() {
+				t.Fatalf("Seal = %v, want a TamperError about entry %d in %s", err, bad, seg.path())
+			}
+			if err := os.WriteFile(path, whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Seal(t.Context()); err != nil {
+				t.Fatalf("Seal of what was put back = %v", err)
+			}
+			mustClose(t, l)
+			if _, err := Verify(t.Context(), l.store.dir, VerifyConfig{Indexes: true}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
