@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -58,6 +59,9 @@ type OutwardStats struct {
 	// Anchored is the size of the newest checkpoint that every anchor holds,
 	// AnchorFailures how often one refused.
 	Anchored, AnchorFailures int64
+	// PublishFailures counts rounds that were left out because what was appended
+	// could not be published.
+	PublishFailures int64
 	// HistoryFailures and MemoryFailures count checkpoints that could not be
 	// written to the history, or to the memory beside the key.
 	HistoryFailures, MemoryFailures int64
@@ -73,10 +77,11 @@ type Outward struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	mu        sync.Mutex // guards what follows
-	witnessed Checkpoint // the newest with cosignatures
-	anchored  []int64    // by anchor: the size that it holds
-	stats     OutwardStats
+	mu          sync.Mutex // guards what follows
+	witnessed   Checkpoint // the newest with cosignatures
+	anchored    []int64    // by anchor: the size that it holds
+	unpublished bool       // the last attempt to publish failed
+	stats       OutwardStats
 }
 
 // StartOutward asks the witnesses and anchors of cfg in the background, until
@@ -120,7 +125,7 @@ func (o *Outward) every(ctx context.Context, interval time.Duration, round func(
 			select {
 			case <-tick.C:
 				// What was appended since the last look is published first.
-				if o.l.Publish(ctx) == nil {
+				if o.publish(ctx) {
 					bounded(ctx, roundTimeout, round)
 				}
 			case <-ctx.Done():
@@ -128,6 +133,25 @@ func (o *Outward) every(ctx context.Context, interval time.Duration, round func(
 			}
 		}
 	})
+}
+
+// publish reports whether what was appended is published. Failures are counted,
+// and the first of a row is logged; that the ledger is being closed is none.
+func (o *Outward) publish(ctx context.Context) bool {
+	err := o.l.Publish(ctx)
+	if err != nil && (ctx.Err() != nil || errors.Is(err, ErrClosed)) {
+		return false
+	}
+	o.mu.Lock()
+	first := err != nil && !o.unpublished
+	if o.unpublished = err != nil; err != nil {
+		o.stats.PublishFailures++
+	}
+	o.mu.Unlock()
+	if first {
+		o.log.Warn("audit checkpoint is not published, and so not shown to others", "error", err)
+	}
+	return err == nil
 }
 
 func bounded(ctx context.Context, timeout time.Duration, round func(context.Context)) {
