@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -29,32 +30,29 @@ the checkpoint is checked, and that is said: anybody can make such a proof.`,
 		Example: "  kaizen audit check entry7.proof --key ledger.vkey",
 		Args:    cobra.ExactArgs(1),
 	}
-	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key")
+	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key, or all that it has had, one a line")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		text, err := readSmall(cmd.InOrStdin(), "proof", args[0])
 		if err != nil {
 			return err
 		}
-		key, err := readKey(cmd.InOrStdin(), keyFile)
+		keys, err := readKeys(cmd.InOrStdin(), keyFile)
 		if err != nil {
 			return err
 		}
-		if key == "" {
-			key = keyNearby()
+		if len(keys) == 0 {
+			keys = keysNearby()
 		}
 		if isConsistencyProof(text) {
-			return checkGrowth(cmd, args[0], text, key, asJSON)
+			return checkGrowth(cmd, args[0], text, keys, asJSON)
 		}
 		p, err := audit.ParseProof(text)
 		if err != nil {
 			return failed(fmt.Errorf("%s: %w", args[0], err))
 		}
-		check := func() error { return p.Check(key) }
-		if key == "" {
-			check = func() error { return checkPath(p) }
-		}
-		if err := check(); err != nil {
+		key, err := checkProof(p, keys)
+		if err != nil {
 			return failed(fmt.Errorf("%s: %w", args[0], err))
 		}
 		return printProof(cmd, p, key, asJSON)
@@ -64,33 +62,47 @@ the checkpoint is checked, and that is said: anybody can make such a proof.`,
 
 // checkGrowth checks a consistency proof, whose signatures are all that ties it
 // to a ledger: without a key there is nothing to check.
-func checkGrowth(cmd *cobra.Command, name string, text []byte, key string, asJSON bool) error {
-	if key == "" {
+func checkGrowth(cmd *cobra.Command, name string, text []byte, keys []string, asJSON bool) error {
+	if len(keys) == 0 {
 		return usage(fmt.Errorf("%s cannot be checked without the ledger's public key", name), "name it with --key FILE")
 	}
-	from, to, err := checkConsistency(text, key)
+	from, to, err := checkConsistency(text, keys)
 	if err != nil {
 		return failed(fmt.Errorf("%s: %w", name, err))
 	}
 	return printGrowth(cmd, from, to, true, asJSON)
 }
 
-// keyNearby returns the key of the ledger in the default data directory, or
-// "" when there is none that can be read.
-func keyNearby() string {
+// keysNearby returns the keys of the ledger in the default data directory, or
+// nil when there is none that can be read.
+func keysNearby() []string {
 	dir, err := ledgerDir(server.DefaultDataDir)
 	if err != nil {
-		return ""
+		return nil
 	}
 	r, err := audit.OpenReader(dir)
 	if err != nil {
-		return ""
+		return nil
 	}
-	key := r.VerifierKey()
-	if r.Close() != nil {
-		return ""
+	keys, err := r.VerifierKeys()
+	if errors.Join(err, r.Close()) != nil {
+		return nil
 	}
-	return key
+	return keys
+}
+
+// checkProof checks the proof under each of keys, and returns the one that it
+// holds under; without keys it checks the path alone.
+func checkProof(p audit.Proof, keys []string) (key string, err error) {
+	if len(keys) == 0 {
+		return "", checkPath(p)
+	}
+	for _, key = range keys {
+		if err = p.Check(key); err == nil {
+			return key, nil
+		}
+	}
+	return "", err
 }
 
 // checkPath checks that the proof's hashes lead from the entry to the root that

@@ -29,15 +29,15 @@ set back to an earlier state (rollback), or its history is another one (fork).`,
 	}
 	src := addSource(cmd)
 	cmd.Flags().StringVarP(&out, "out", "o", "", "file to write the proof to")
-	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key (default: the one that the ledger names)")
+	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key, or all that it has had, one a line (default: what the ledger names)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		key, err := readKey(cmd.InOrStdin(), keyFile)
+		keys, err := readKeys(cmd.InOrStdin(), keyFile)
 		if err != nil {
 			return err
 		}
 		return withLedger(cmd.Context(), src, func(l ledger) error {
-			p, err := proveBetween(cmd, l, key, args)
+			p, err := proveBetween(cmd, l, keys, args)
 			if err != nil {
 				return err
 			}
@@ -54,14 +54,12 @@ type growth struct {
 }
 
 // proveBetween makes and checks the proof for the checkpoints in the files args.
-func proveBetween(cmd *cobra.Command, l ledger, key string, args []string) (g growth, err error) {
+func proveBetween(cmd *cobra.Command, l ledger, keys []string, args []string) (g growth, err error) {
 	log, err := openLog(cmd.Context(), l)
 	if err != nil {
 		return g, err
 	}
-	if key != "" {
-		log.vkey = key
-	}
+	log.trust(keys)
 	if g.to, err = log.checkpoint(cmd.Context()); err != nil {
 		return g, err
 	}
@@ -71,7 +69,7 @@ func proveBetween(cmd *cobra.Command, l ledger, key string, args []string) (g gr
 		if err != nil {
 			return g, err
 		}
-		if notes[i], err = audit.ParseCheckpoint(text, log.vkey); err != nil {
+		if notes[i], err = audit.ParseCheckpoint(text, log.keys...); err != nil {
 			return g, failed(fmt.Errorf("%s: %w", name, err))
 		}
 	}
@@ -88,7 +86,7 @@ func proveBetween(cmd *cobra.Command, l ledger, key string, args []string) (g gr
 	if g.proof, err = log.prove(cmd.Context(), g.from, g.to); err != nil {
 		return g, err
 	}
-	if _, _, err := g.proof.Check(log.vkey); errors.Is(err, audit.ErrProof) {
+	if _, _, err := g.proof.Check(log.keys...); errors.Is(err, audit.ErrProof) {
 		return g, failed(fmt.Errorf("fork: %s is signed, and not of this history: %w", args[0], err))
 	} else if err != nil {
 		return g, failed(err)

@@ -113,7 +113,7 @@ func evidenceOf(ctx context.Context, l ledger, held []audit.Remembered) (cfg evi
 	// What witnesses added is of no use without their keys, and the pack's own
 	// form has one signature.
 	cfg.Source = packSource{l, log}
-	cfg.Key = log.vkey
+	cfg.Key = log.keys[0]
 	cfg.Origin, _, _ = strings.Cut(cfg.Checkpoint.Note, "\n")
 	keys := []string{cfg.Key}
 	notes := held

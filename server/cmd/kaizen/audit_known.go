@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +26,7 @@ func readKept(paths []string) ([]audit.Remembered, error) {
 
 // checkKept compares a server's ledger with checkpoints that were kept, by
 // consistency proofs from its tiles.
-func checkKept(ctx context.Context, l ledger, key string, kept []audit.Remembered) error {
+func checkKept(ctx context.Context, l ledger, keys []string, kept []audit.Remembered) error {
 	if len(kept) == 0 {
 		return nil
 	}
@@ -33,15 +34,13 @@ func checkKept(ctx context.Context, l ledger, key string, kept []audit.Remembere
 	if err != nil {
 		return err
 	}
-	if key != "" {
-		log.vkey = key
-	}
+	log.trust(keys)
 	now, err := log.checkpoint(ctx)
 	if err != nil {
 		return err
 	}
 	for _, k := range kept {
-		c, err := audit.ParseCheckpoint([]byte(k.Note), log.vkey)
+		c, err := audit.ParseCheckpoint([]byte(k.Note), log.keys...)
 		if err != nil {
 			return &audit.TamperError{Path: k.Source, Index: -1, Reason: err.Error()}
 		}
@@ -63,7 +62,7 @@ func (l tileLog) extends(ctx context.Context, from, to audit.Checkpoint, source 
 	if err != nil {
 		return err
 	}
-	if _, _, err := p.Check(l.vkey); errors.Is(err, audit.ErrProof) {
+	if _, _, err := p.Check(l.keys...); errors.Is(err, audit.ErrProof) {
 		return &audit.TamperError{Path: source, Index: -1, Reason: fmt.Sprintf("fork: the first %d entries are not those of this checkpoint", from.Size)}
 	} else if err != nil {
 		return failed(err)
@@ -84,13 +83,13 @@ the other: whoever has the key has shown two histories.`,
 		Example: "  kaizen audit compare /backup/kaizen-data http://127.0.0.1:7070",
 		Args:    cobra.ExactArgs(2),
 	}
-	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key (default: the one that A names)")
+	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key, or all that it has had, one a line (default: what A and B name)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		key, err := readKey(cmd.InOrStdin(), keyFile)
+		keys, err := readKeys(cmd.InOrStdin(), keyFile)
 		if err != nil {
 			return err
 		}
-		return compare(cmd, args[0], args[1], key)
+		return compare(cmd, args[0], args[1], keys)
 	}
 	return cmd
 }
@@ -102,7 +101,7 @@ type placed struct {
 	head audit.Checkpoint
 }
 
-func compare(cmd *cobra.Command, nameA, nameB, key string) (err error) {
+func compare(cmd *cobra.Command, nameA, nameB string, keys []string) (err error) {
 	var copies [2]placed
 	for i, name := range []string{nameA, nameB} {
 		src := &source{data: name, chosen: true}
@@ -118,10 +117,7 @@ func compare(cmd *cobra.Command, nameA, nameB, key string) (err error) {
 		if err != nil {
 			return err
 		}
-		if key == "" {
-			key = log.vkey
-		}
-		log.vkey = key
+		log.trust(keys)
 		head, err := log.checkpoint(cmd.Context())
 		if err != nil {
 			return failed(fmt.Errorf("%s: %w", name, err))
@@ -131,6 +127,20 @@ func compare(cmd *cobra.Command, nameA, nameB, key string) (err error) {
 	older, newer := copies[0], copies[1]
 	if older.head.Size > newer.head.Size {
 		older, newer = newer, older
+	}
+	key := older.log.keys[0]
+	if !slices.Contains(newer.log.keys, key) {
+		// Of two that changed their key apart the one before is the last that both had.
+		at := slices.IndexFunc(older.log.keys, func(k string) bool { return slices.Contains(newer.log.keys, k) })
+		if at < 0 {
+			return failed(fmt.Errorf("%s is signed by %s, %s by %s: these are two ledgers", older.name, clean(key), newer.name, clean(newer.log.keys[0])))
+		}
+		key = older.log.keys[at]
+	}
+	for _, k := range older.log.keys { // which the newer one's files do not know after a split
+		if !slices.Contains(newer.log.keys, k) {
+			newer.log.keys = append(newer.log.keys, k)
+		}
 	}
 	err = newer.log.extends(cmd.Context(), older.head, newer.head, older.name)
 	if _, ok := errors.AsType[*audit.TamperError](err); ok {

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -16,8 +18,9 @@ import (
 // tileLog is a ledger as a transparency log: a server's /log/, or the same made
 // from a directory in this process. Both are read in one way.
 type tileLog struct {
-	c    *client
-	vkey string
+	c *client
+	// keys are those that the ledger has had, the present one first.
+	keys []string
 }
 
 // openLog makes a tileLog of an open ledger, which stays the caller's to close.
@@ -25,13 +28,53 @@ func openLog(ctx context.Context, l ledger) (tileLog, error) {
 	switch l := l.(type) {
 	case dirLedger:
 		h := http.StripPrefix("/log/", logtiles.New(logtiles.Config{Ledger: l.r}))
-		return tileLog{&client{base: "http://localhost", http: &http.Client{Transport: handlerTransport{h}}, local: true}, l.r.VerifierKey()}, nil
+		keys, err := l.r.VerifierKeys()
+		if err != nil {
+			return tileLog{}, failed(err)
+		}
+		return tileLog{&client{base: "http://localhost", http: &http.Client{Transport: handlerTransport{h}}, local: true}, keys}, nil
 	case apiLedger:
 		var head remoteHead
 		err := l.c.get(ctx, "/api/audit/checkpoint", nil, &head)
-		return tileLog{l.c, head.VKey}, err
+		if err != nil {
+			return tileLog{}, err
+		}
+		log := tileLog{l.c, []string{head.VKey}}
+		return log, log.olderKeys(ctx)
 	}
 	return tileLog{}, environment(fmt.Errorf("this ledger is not served as a log"), "name a data directory or a server")
+}
+
+// olderKeys asks a server for the keys before the present one. A server that
+// does not say has none.
+func (l *tileLog) olderKeys(ctx context.Context) error {
+	text, err := l.file(ctx, "keys")
+	if api, ok := errors.AsType[*apiError](err); ok && api.Status == http.StatusNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line) // from, until, key; the oldest first
+		if len(fields) != 3 {
+			return failed(fmt.Errorf("/log/keys has the line %q", clean(line)))
+		}
+		if !slices.Contains(l.keys, fields[2]) {
+			l.keys = slices.Insert(l.keys, 1, fields[2])
+		}
+	}
+	return nil
+}
+
+// trust makes keys, which somebody has from elsewhere, those of the log: what it
+// says of its own does not count then. The files of a ledger prove how one key
+// follows the other, so one of them is enough.
+func (l *tileLog) trust(keys []string) {
+	follows := l.c.local && slices.ContainsFunc(keys, func(key string) bool { return slices.Contains(l.keys, key) })
+	if len(keys) > 0 && !follows {
+		l.keys = keys
+	}
 }
 
 // file returns a file of the log, such as "checkpoint".
@@ -39,13 +82,13 @@ func (l tileLog) file(ctx context.Context, path string) ([]byte, error) {
 	return l.c.raw(ctx, "/log/"+path, nil)
 }
 
-// checkpoint is the newest one, checked against the ledger's own key.
+// checkpoint is the newest one, checked against the ledger's keys.
 func (l tileLog) checkpoint(ctx context.Context) (audit.Checkpoint, error) {
 	note, err := l.file(ctx, "checkpoint")
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}
-	c, err := audit.ParseCheckpoint(note, l.vkey)
+	c, err := audit.ParseCheckpoint(note, l.keys...)
 	if err != nil {
 		return c, failed(err)
 	}
@@ -91,12 +134,12 @@ func (r logTileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 }
 
 // checkConsistency checks a proof that kaizen audit consistency wrote.
-func checkConsistency(text []byte, key string) (from, to audit.Checkpoint, err error) {
+func checkConsistency(text []byte, keys []string) (from, to audit.Checkpoint, err error) {
 	p, err := audit.ParseConsistencyProof(text)
 	if err != nil {
 		return from, to, err
 	}
-	return p.Check(key)
+	return p.Check(keys...)
 }
 
 // isConsistencyProof tells such a file from a proof of one entry.

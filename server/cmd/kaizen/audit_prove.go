@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 )
 
 func newAuditProve() *cobra.Command {
@@ -87,4 +88,26 @@ func readKey(stdin io.Reader, path string) (string, error) {
 		return "", usage(fmt.Errorf("key file %s is empty", path), "")
 	}
 	return key, nil
+}
+
+// readKeys returns the public keys in the file at path, nil when none is named:
+// that of a ledger, or, when it was changed, those before too, one a line.
+func readKeys(stdin io.Reader, path string) ([]string, error) {
+	text, err := readKey(stdin, path)
+	if err != nil || text == "" {
+		return nil, err
+	}
+	var keys []string
+	for line := range strings.Lines(text) {
+		key := strings.TrimSpace(line)
+		if key == "" {
+			continue
+		}
+		if _, err := note.NewVerifier(key); err != nil {
+			return nil, usage(fmt.Errorf("%s has no public key of a ledger in line %d: %w", path, len(keys)+1, err),
+				"it is one line, as in vkey of the ledger's ledger.json: <name>+<id>+<base64>")
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }

@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/kaizen-go/kaizen/audit"
+	logtiles "github.com/kaizen-go/kaizen/server/internal/tlog"
 )
 
 // remoteHead is the answer of /api/audit/checkpoint.
@@ -30,23 +34,25 @@ type remoteHead struct {
 // verifyRemote checks the ledger behind an API: it reads every entry that the
 // signed checkpoint covers, spells each as its stored line, builds the Merkle
 // tree and compares the root with the signed one. An earlier checkpoint has to
-// be the root of the tree at its size.
-func verifyRemote(ctx context.Context, l apiLedger, cfg audit.VerifyConfig) (audit.Report, error) {
+// be the root of the tree at its size. Keys are those that somebody trusts; if
+// none, the ledger's own.
+func verifyRemote(ctx context.Context, l apiLedger, cfg audit.VerifyConfig, keys []string) (audit.Report, error) {
 	var head remoteHead
 	if err := l.c.get(ctx, "/api/audit/checkpoint", nil, &head); err != nil {
 		return audit.Report{}, err
 	}
-	key := cfg.Key
-	if key == "" {
-		key = head.VKey
+	log, err := openLog(ctx, l)
+	if err != nil {
+		return audit.Report{}, err
 	}
-	now, err := openCheckpoint(head.Note, key)
+	log.trust(keys)
+	now, key, err := openCheckpoint(head.Note, log.keys)
 	if err != nil {
 		return audit.Report{}, &audit.TamperError{Path: "checkpoint", Index: -1, Reason: err.Error()}
 	}
 	var earlier audit.Checkpoint
 	if len(cfg.Checkpoint) > 0 {
-		if earlier, err = openCheckpoint(string(cfg.Checkpoint), key); err != nil {
+		if earlier, _, err = openCheckpoint(string(cfg.Checkpoint), log.keys); err != nil {
 			return audit.Report{}, &audit.TamperError{Path: "earlier checkpoint", Index: -1, Reason: err.Error()}
 		}
 	}
@@ -54,15 +60,26 @@ func verifyRemote(ctx context.Context, l apiLedger, cfg audit.VerifyConfig) (aud
 		return audit.Report{}, &audit.TamperError{Path: "checkpoint", Index: -1, Reason: "the ledger was set back: it is smaller than the earlier checkpoint",
 			Want: strconv.FormatInt(earlier.Size, 10) + " entries or more", Got: strconv.FormatInt(now.Size, 10)}
 	}
-	if err := compareTree(ctx, l, key, now, earlier, cfg.Progress); err != nil {
+	w := remoteWalk{log: log, key: key, now: now, earlier: earlier, show: cfg.Progress}
+	if err := w.run(ctx, l); err != nil {
 		return audit.Report{}, err
 	}
-	return audit.Report{Origin: head.Origin, Key: key, Checkpoint: now, Entries: now.Size}, nil
+	return audit.Report{Origin: head.Origin, Key: key, Checkpoint: now, Entries: now.Size, Pruned: w.pruned}, nil
 }
 
 // openCheckpoint checks the signature of a C2SP checkpoint and reads it: the
 // note's text is origin, size and root (in base64), one a line.
-func openCheckpoint(text, key string) (audit.Checkpoint, error) {
+// It returns the first of keys that signed it.
+func openCheckpoint(text string, keys []string) (c audit.Checkpoint, key string, err error) {
+	for _, key = range keys {
+		if c, err = openUnder(text, key); err == nil {
+			return c, key, nil
+		}
+	}
+	return c, "", err
+}
+
+func openUnder(text, key string) (audit.Checkpoint, error) {
 	verifier, err := note.NewVerifier(key)
 	if err != nil {
 		return audit.Checkpoint{}, fmt.Errorf("public key %q: %w", key, err)
@@ -99,45 +116,143 @@ func parseCheckpointText(text string) (audit.Checkpoint, error) {
 	return audit.Checkpoint{Size: size, Root: [32]byte(root)}, nil
 }
 
-// compareTree reads the entries that now covers and compares the roots.
-func compareTree(ctx context.Context, l apiLedger, key string, now, earlier audit.Checkpoint, show func(done, total int64)) error {
-	var t rightEdge
-	if err := t.compare(earlier); err != nil {
+// remoteWalk reads the entries that a checkpoint covers and compares the roots.
+type remoteWalk struct {
+	log          tileLog
+	key          string // that now is signed with
+	now, earlier audit.Checkpoint
+	show         func(done, total int64) // may be nil
+
+	tree   rightEdge
+	gaps   []entryRun // not among the entries that were read
+	told   []entryRun // removed, as entries that were read say
+	pruned int64      // entries in gaps
+}
+
+// entryRun is the entries from index from to before to.
+type entryRun struct{ from, to int64 }
+
+func (w *remoteWalk) run(ctx context.Context, l apiLedger) error {
+	if err := w.tree.compare(w.earlier); err != nil {
 		return err
 	}
-	if now.Size > 0 {
+	if w.now.Size > 0 {
 		for e, err := range l.query(ctx, audit.Query{Stored: true}) {
 			if err != nil {
 				return err
 			}
-			if e.Index != t.size {
-				return &audit.TamperError{Path: "/api/audit", Index: t.size, Reason: "entry is missing or out of order",
-					Want: strconv.FormatInt(t.size, 10), Got: strconv.FormatInt(e.Index, 10)}
-			}
-			line, err := audit.EncodeLine(nil, e.Entry)
-			if err != nil {
-				return &audit.TamperError{Path: "/api/audit", Index: e.Index, Reason: "entry cannot be recorded: " + err.Error()}
-			}
-			t.add(tlog.RecordHash(line))
-			if err := t.compare(earlier); err != nil {
+			if err := w.add(ctx, &e); err != nil {
 				return err
 			}
-			if show != nil {
-				show(t.size, now.Size)
-			}
-			if t.size == now.Size {
+			if w.tree.size >= w.now.Size {
 				break
 			}
 		}
 	}
-	if t.size < now.Size {
-		return &audit.TamperError{Path: "/api/audit", Index: t.size, Reason: "entry is missing",
-			Want: strconv.FormatInt(now.Size, 10) + " entries", Got: strconv.FormatInt(t.size, 10)}
+	if w.tree.size < w.now.Size {
+		return &audit.TamperError{Path: "/api/audit", Index: w.tree.size, Reason: "entry is missing",
+			Want: strconv.FormatInt(w.now.Size, 10) + " entries", Got: strconv.FormatInt(w.tree.size, 10)}
 	}
-	if t.root() == tlog.Hash(now.Root) {
+	if err := w.excused(); err != nil {
+		return err
+	}
+	if w.tree.root() == tlog.Hash(w.now.Root) {
 		return nil
 	}
-	return findForgery(ctx, l, key, now, t.root())
+	return findForgery(ctx, l, w.key, w.now, w.tree.root())
+}
+
+// add takes the next entry, and before it the hashes of those that are missing.
+func (w *remoteWalk) add(ctx context.Context, e *entry) error {
+	if e.Index > w.tree.size && e.Index < w.now.Size {
+		if err := w.skip(ctx, e.Index); err != nil {
+			return err
+		}
+	}
+	if e.Index != w.tree.size {
+		// A gap before that nothing has explained so far is where it began.
+		return cmp.Or(w.excused(), missingEntry(w.tree.size, e.Index))
+	}
+	line, err := audit.EncodeLine(nil, e.Entry)
+	if err != nil {
+		return &audit.TamperError{Path: "/api/audit", Index: e.Index, Reason: "entry cannot be recorded: " + err.Error()}
+	}
+	w.told = append(w.told, removedBy(&e.Entry)...)
+	return w.leaf(tlog.RecordHash(line))
+}
+
+func (w *remoteWalk) leaf(h tlog.Hash) error {
+	w.tree.add(h)
+	if w.show != nil {
+		w.show(w.tree.size, w.now.Size)
+	}
+	return w.tree.compare(w.earlier)
+}
+
+func missingEntry(want, got int64) error {
+	return &audit.TamperError{Path: "/api/audit", Index: want, Reason: "entry is missing or out of order",
+		Want: strconv.FormatInt(want, 10), Got: strconv.FormatInt(got, 10)}
+}
+
+// skip takes the hashes of the entries before to from the log's tiles. Whether
+// they may be missing is seen when all entries were read.
+func (w *remoteWalk) skip(ctx context.Context, to int64) error {
+	w.gaps = append(w.gaps, entryRun{w.tree.size, to})
+	w.pruned += to - w.tree.size
+	for w.tree.size < to {
+		index, first := w.tree.size/audit.TileWidth, w.tree.size%audit.TileWidth
+		width := min(audit.TileWidth, w.now.Size-index*audit.TileWidth)
+		tile, err := w.log.file(ctx, logtiles.Path(0, index, int(width)))
+		if err != nil {
+			return err
+		}
+		if int64(len(tile)) != width*tlog.HashSize {
+			return missingEntry(w.tree.size, to)
+		}
+		for i := first; i < width && w.tree.size < to; i++ {
+			if err := w.leaf(tlog.Hash(tile[i*tlog.HashSize:])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// excused reports an entry that is missing and that no entry calls removed.
+func (w *remoteWalk) excused() error {
+	slices.SortFunc(w.told, func(a, b entryRun) int { return cmp.Compare(a.from, b.from) })
+	for _, gap := range w.gaps {
+		at := gap.from
+		for _, t := range w.told {
+			if t.from <= at {
+				at = max(at, t.to)
+			}
+		}
+		if at < gap.to {
+			return missingEntry(at, gap.to)
+		}
+	}
+	return nil
+}
+
+// removedBy is what an entry says that retention removed: a ledger in files
+// names segments, one in PostgreSQL the entries of a partition.
+func removedBy(e *audit.Entry) (runs []entryRun) {
+	if e.AgentID != "kaizen" || e.Action != "ledger.pruned" {
+		return nil
+	}
+	list := []any{map[string]any(e.Details)}
+	if segments, ok := e.Details["segments"].([]any); ok {
+		list = segments
+	}
+	for _, item := range list {
+		var run struct{ Base, Count *int64 }
+		text, err := json.Marshal(item)
+		if err == nil && json.Unmarshal(text, &run) == nil && run.Base != nil && run.Count != nil && *run.Base >= 0 && *run.Count > 0 {
+			runs = append(runs, entryRun{*run.Base, *run.Base + *run.Count})
+		}
+	}
+	return runs
 }
 
 // findForgery looks for the first entry that its own proof does not bear out.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +42,8 @@ and file in it is checked with nothing else at hand.
 
 With a URL it reads the whole ledger over the API, page by page, builds the
 Merkle tree from the entries and compares its root with the signed checkpoint,
-and with an earlier one when it is given. What lies on the server's disk beside
+and with an earlier one when it is given. Of entries that retention removed, as
+an entry of the ledger has to say, it takes the hashes. What lies on the server's disk beside
 the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
 		Example: `  kaizen audit verify ./kaizen-data
   kaizen audit verify ./kaizen-data --checkpoint yesterday.note --key ledger.vkey
@@ -51,14 +53,14 @@ the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
 	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "file with an earlier signed checkpoint that the ledger has to extend")
 	cmd.Flags().StringSliceVar(&kept, "checkpoints", nil, "file or directory with more checkpoints, receipts or proofs; may be repeated")
 	cmd.Flags().StringSliceVar(&anchors, "anchors", nil, "file that a ledger anchored its checkpoints in; may be repeated")
-	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key (verifier key of a signed note)")
+	cmd.Flags().StringVar(&keyFile, "key", "", "file with the ledger's public key (verifier key of a signed note), or all that it has had, one a line")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the verdict as one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		target := server.DefaultDataDir
 		if len(args) == 1 {
 			target = args[0]
 		}
-		cfg, err := verifyConfig(cmd, checkpoint, keyFile)
+		cfg, keys, err := verifyConfig(cmd, checkpoint, keyFile)
 		if err != nil {
 			return err
 		}
@@ -74,7 +76,7 @@ the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
 		}
 		progress := startProgress(cmd.ErrOrStderr())
 		cfg.Progress = progress.show
-		v, err := verify(cmd.Context(), target, cfg)
+		v, err := verify(cmd.Context(), target, cfg, keys)
 		progress.end()
 		if err != nil && v.Tampered == nil {
 			return err
@@ -87,26 +89,37 @@ the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
 	return cmd
 }
 
-func verifyConfig(cmd *cobra.Command, checkpoint, keyFile string) (cfg audit.VerifyConfig, err error) {
-	if cfg.Key, err = readKey(cmd.InOrStdin(), keyFile); err != nil {
-		return cfg, err
+func verifyConfig(cmd *cobra.Command, checkpoint, keyFile string) (cfg audit.VerifyConfig, keys []string, err error) {
+	if keys, err = readKeys(cmd.InOrStdin(), keyFile); err != nil {
+		return cfg, nil, err
 	}
-	if checkpoint != "" {
-		cfg.Checkpoint, err = readSmall(cmd.InOrStdin(), "checkpoint", checkpoint)
+	if len(keys) > 0 {
+		cfg.Key = keys[0] // files say how the others follow
 	}
-	return cfg, err
+	if checkpoint == "" {
+		return cfg, keys, nil
+	}
+	if cfg.Checkpoint, err = readSmall(cmd.InOrStdin(), "checkpoint", checkpoint); err != nil {
+		return cfg, nil, err
+	}
+	// What is no checkpoint at all says nothing about the ledger.
+	text, _, signed := strings.Cut(string(cfg.Checkpoint), "\n\n")
+	if _, err := parseCheckpointText(text + "\n"); err != nil || !signed {
+		return cfg, nil, usage(fmt.Errorf("%s is no signed checkpoint", checkpoint), "--checkpoints takes receipts, proofs and anchors too")
+	}
+	return cfg, keys, nil
 }
 
 // verify checks a directory or a server's ledger.
-func verify(ctx context.Context, target string, cfg audit.VerifyConfig) (verdict, error) {
+func verify(ctx context.Context, target string, cfg audit.VerifyConfig, keys []string) (verdict, error) {
 	if isURL(target) {
 		c, err := newClient(target)
 		if err != nil {
 			return verdict{}, err
 		}
-		r, err := verifyRemote(ctx, apiLedger{c}, cfg)
+		r, err := verifyRemote(ctx, apiLedger{c}, cfg, keys)
 		if err == nil {
-			err = checkKept(ctx, apiLedger{c}, cfg.Key, cfg.Checkpoints)
+			err = checkKept(ctx, apiLedger{c}, keys, cfg.Checkpoints)
 		}
 		return judge(r, err)
 	}

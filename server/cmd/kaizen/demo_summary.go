@@ -110,7 +110,7 @@ func (s *demoSummary) verify(ctx context.Context) error {
 	if target == "" {
 		target = s.UIURL
 	}
-	v, err := verify(ctx, target, audit.VerifyConfig{})
+	v, err := verify(ctx, target, audit.VerifyConfig{}, nil)
 	s.AuditVerified = v.Intact
 	return err
 }

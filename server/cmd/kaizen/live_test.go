@@ -249,7 +249,7 @@ func TestVerifyRemote(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			report, err := verifyRemote(t.Context(), apiLedger{c}, tt.cfg)
+			report, err := verifyRemote(t.Context(), apiLedger{c}, tt.cfg, keysOf(tt.cfg.Key))
 			if tt.reason == "" {
 				if err != nil || report.Entries != 10 {
 					t.Fatalf("verifyRemote = %+v, %v, want 10 entries", report, err)
@@ -280,7 +280,7 @@ func TestVerifyRemote(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = verifyRemote(t.Context(), apiLedger{oldClient}, audit.VerifyConfig{Checkpoint: []byte(late.Note)})
+		_, err = verifyRemote(t.Context(), apiLedger{oldClient}, audit.VerifyConfig{Checkpoint: []byte(late.Note)}, nil)
 		if tampered, ok := errors.AsType[*audit.TamperError](err); !ok || !strings.Contains(tampered.Reason, "set back") {
 			t.Errorf("verifyRemote = %v, want it set back", err)
 		}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/kaizen-go/kaizen/audit"
+)
+
+// keysOf is the list of keys with that one, if it is one.
+func keysOf(key string) []string {
+	if key == "" {
+		return nil
+	}
+	return []string{key}
+}
+
+// TestVerifyRemotePruned: what retention removed is not tampering, also over the
+// API, as long as the ledger says so itself.
+func TestVerifyRemotePruned(t *testing.T) {
+	s := startServer(t)
+	c, err := newClient(s.UIURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	post := func() {
+		mustPost(t, s.UIURL()+"/api/audit", strings.TrimSuffix(strings.Repeat(strings.ReplaceAll(entryLine, "%", "step")+"\n", 300), "\n"))
+	}
+	var early remoteHead
+	post()
+	if err := c.get(t.Context(), "/api/audit/checkpoint", nil, &early); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.post(t.Context(), "/api/audit/seal", struct{}{}, &struct{}{}); err != nil {
+		t.Fatal(err)
+	}
+	post()
+	var pruned pruneAnswer
+	if err := c.post(t.Context(), "/api/audit/retention", map[string]any{"max_bytes": 1}, &pruned); err != nil || pruned.Entries == 0 {
+		t.Fatalf("retention = %+v, %v; want entries to be removed", pruned, err)
+	}
+	if err := c.post(t.Context(), "/api/audit/rotate-key", struct{}{}, &struct{}{}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := audit.VerifyConfig{Checkpoint: []byte(early.Note)}
+	report, err := verifyRemote(t.Context(), apiLedger{c}, cfg, nil)
+	if err != nil || report.Pruned != pruned.Entries || report.Entries <= 600 {
+		t.Errorf("verifyRemote = %+v, %v; want %d pruned", report, err, pruned.Entries)
+	}
+	if report, err := verifyRemote(t.Context(), apiLedger{c}, cfg, []string{"example.org/x+c638aef4+BJR1xs8O2jQFdSjYaUeB7Mkq1jnX4r0ndh7T73SSS+sH"}); err == nil {
+		t.Errorf("under a key of somebody else: %+v", report)
+	}
+	// The same gap without the entry that explains it.
+	lying, err := newClient(altering(t, s.UIURL(), func(path string, body []byte) []byte {
+		if path == "/api/audit" {
+			return bytes.ReplaceAll(body, []byte(`"ledger.pruned"`), []byte(`"ledger.Pruned"`))
+		}
+		return body
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verifyRemote(t.Context(), apiLedger{lying}, cfg, nil); err == nil || !strings.Contains(err.Error(), "entry 0: entry is missing") {
+		t.Errorf("with a gap that nothing explains: %v", err)
+	}
+}
