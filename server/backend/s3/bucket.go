@@ -3,9 +3,11 @@ package s3
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -26,27 +28,69 @@ var (
 	errChanged = errors.New("object has changed")
 )
 
-// maxObjectBytes bounds what is read into memory.
-const maxObjectBytes = maxChunkBytes + 1
+// maxObjectBytes bounds what is read into memory of an object whose size is not
+// known: a state, a page, a batch.
+const maxObjectBytes = 64 << 20
 
-func (b *bucket) get(ctx context.Context, name string) (body []byte, err error) {
-	err = b.retry(ctx, "get "+name, func() (bool, error) {
-		body, err = b.getOnce(ctx, name)
-		return err == nil || errors.Is(err, errAbsent), err
+// get reads an object.
+func (b *bucket) get(ctx context.Context, name string) ([]byte, error) {
+	return b.getMost(ctx, name, maxObjectBytes)
+}
+
+// getMost reads an object, of one that is larger than limit limit+1 bytes.
+func (b *bucket) getMost(ctx context.Context, name string, limit int64) (body []byte, err error) {
+	err = b.read(ctx, name, minio.GetObjectOptions{}, func(r io.Reader, size int64) error {
+		body, err = readAll(io.LimitReader(r, limit+1), min(size, limit+1))
+		return err
 	})
 	return body, err
 }
 
-func (b *bucket) getOnce(ctx context.Context, name string) ([]byte, error) {
-	object, err := b.client.GetObject(ctx, b.cfg.Bucket, b.cfg.Prefix+name, minio.GetObjectOptions{})
-	if err != nil {
-		return nil, classify(err)
+// getRange reads n bytes of an object from at on, fewer if it ends before.
+func (b *bucket) getRange(ctx context.Context, name string, at, n int64) (body []byte, err error) {
+	var o minio.GetObjectOptions
+	if err := o.SetRange(at, at+n-1); err != nil {
+		return nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(object, maxObjectBytes))
-	if err := errors.Join(err, object.Close()); err != nil {
-		return nil, classify(err)
+	err = b.read(ctx, name, o, func(r io.Reader, size int64) error {
+		body, err = readAll(io.LimitReader(r, n), min(size, n))
+		return err
+	})
+	if status(err) == http.StatusRequestedRangeNotSatisfiable { // it ends before at
+		return nil, nil
 	}
-	return body, nil
+	return body, err
+}
+
+// sum is the SHA-256 of an object.
+func (b *bucket) sum(ctx context.Context, name string) (sum [sha256.Size]byte, err error) {
+	err = b.read(ctx, name, minio.GetObjectOptions{}, func(r io.Reader, _ int64) error {
+		h := sha256.New()
+		_, err := io.Copy(h, r)
+		h.Sum(sum[:0])
+		return err
+	})
+	return sum, err
+}
+
+// read calls do with the body of an object and its size, which is negative if the
+// store does not say it; again if do fails, for then the connection did.
+func (b *bucket) read(ctx context.Context, name string, o minio.GetObjectOptions, do func(r io.Reader, size int64) error) error {
+	return b.retry(ctx, "get "+name, func() (bool, error) {
+		body, info, _, err := (minio.Core{Client: b.client}).GetObject(ctx, b.cfg.Bucket, b.cfg.Prefix+name, o)
+		if err == nil {
+			err = errors.Join(do(body, info.Size), body.Close())
+		}
+		err = classify(err)
+		return err == nil || errors.Is(err, errAbsent), err
+	})
+}
+
+// readAll is [io.ReadAll] of about size bytes, without growing in steps.
+func readAll(r io.Reader, size int64) ([]byte, error) {
+	buf := bytes.NewBuffer(make([]byte, 0, max(size, 0)+bytes.MinRead))
+	_, err := buf.ReadFrom(r)
+	return buf.Bytes(), err
 }
 
 // create stores an object unless there is one of that name, which created tells.
@@ -181,7 +225,8 @@ func (b *bucket) retry(ctx context.Context, what string, do func() (done bool, e
 			return err
 		}
 		b.cfg.Logger.Debug("s3: request is repeated", "request", what, "error", err)
-		timer := time.NewTimer(wait)
+		// Not all at the same pace: what makes one request fail would meet it again.
+		timer := time.NewTimer(wait/2 + rand.N(wait/2))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -194,7 +239,7 @@ func (b *bucket) retry(ctx context.Context, what string, do func() (done bool, e
 // final reports whether repeating a request cannot help.
 func final(err error) bool {
 	switch status(err) {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed:
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusRequestedRangeNotSatisfiable:
 		return true
 	}
 	return false

@@ -18,8 +18,9 @@ import (
 // the ledger is opened, at most.
 const chunkLen = 32
 
-// maxChunkBytes is the size from which on batches stay by themselves.
-const maxChunkBytes = 64 << 20
+// maxChunkBytes is the size from which on batches stay by themselves: reading
+// them one by one costs little more then.
+const maxChunkBytes = 16 << 20
 
 // chunk is a run of batches in memory.
 type chunk struct {
@@ -44,44 +45,61 @@ func (c *chunk) index(id ulid.ULID) (int64, bool) {
 	return i, ok
 }
 
-// chunk reads a run of batches, which must be those that were signed for.
-func (l *Ledger) chunk(ctx context.Context, r *ref) (*chunk, error) {
-	name := numbered(chunkPrefix, r.Batch/l.cfg.chunkLen)
-	if c, ok := l.cache.chunk(name); ok {
+// chunk reads a part of a chunk, which must be what was signed for.
+func (l *Ledger) chunk(ctx context.Context, p *part) (*chunk, error) {
+	key := numbered(batchPrefix, p.Batch)
+	if c, ok := l.cache.chunk(key); ok {
 		return c, nil
 	}
-	body, err := l.bucket.get(ctx, name)
+	name := numbered(chunkPrefix, p.Batch/l.cfg.chunkLen)
+	var body []byte
+	var err error
+	if p.whole {
+		body, err = l.bucket.getMost(ctx, name, p.Stored)
+	} else {
+		body, err = l.bucket.getRange(ctx, name, p.at, p.Stored)
+	}
 	if errors.Is(err, errAbsent) {
-		name = numbered(batchPrefix, r.Batch)
-		body, err = l.batches(ctx, r.Batch, r.Batches)
+		name = key
+		body, err = l.batches(ctx, &p.ref)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != r.Sum {
-		return nil, &audit.TamperError{Path: name, Index: r.Base, Reason: "batches are not those that were signed", Want: r.Sum, Got: hex.EncodeToString(sum[:])}
+	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != p.Sum {
+		return nil, &audit.TamperError{Path: name, Index: p.Base, Reason: "batches are not those that were signed", Want: p.Sum, Got: hex.EncodeToString(sum[:])}
 	}
-	c, err := parseChunk(r, body)
+	c, err := parseChunk(&p.ref, body)
 	if err != nil {
-		return nil, &audit.TamperError{Path: name, Index: r.Base, Reason: err.Error()}
+		return nil, &audit.TamperError{Path: name, Index: p.Base, Reason: err.Error()}
 	}
-	l.cache.addChunk(numbered(chunkPrefix, r.Batch/l.cfg.chunkLen), c)
+	l.cache.addChunk(key, c)
 	return c, nil
 }
 
-// batches reads batches one by one.
-func (l *Ledger) batches(ctx context.Context, first, n int64) (all []byte, err error) {
-	for i := first; i < first+n; i++ {
-		body, err := l.bucket.get(ctx, numbered(batchPrefix, i))
-		if errors.Is(err, errAbsent) {
-			return nil, &audit.TamperError{Path: numbered(batchPrefix, i), Index: -1, Reason: "batch is missing"}
-		}
+// batches reads a run of batches one by one.
+func (l *Ledger) batches(ctx context.Context, r *ref) ([]byte, error) {
+	all := make([]byte, 0, r.Stored)
+	for n := r.Batch; n < r.Batch+r.Batches; n++ {
+		body, err := l.batch(ctx, n, r.Stored)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, body...)
+		if all = append(all, body...); int64(len(all)) > r.Stored {
+			break // they are not those of before
+		}
 	}
 	return all, nil
+}
+
+// batch reads one of a run that has stored bytes.
+func (l *Ledger) batch(ctx context.Context, n, stored int64) ([]byte, error) {
+	name := numbered(batchPrefix, n)
+	body, err := l.bucket.getMost(ctx, name, stored)
+	if errors.Is(err, errAbsent) {
+		err = &audit.TamperError{Path: name, Index: -1, Reason: "batch is missing"}
+	}
+	return body, err
 }
 
 func parseChunk(r *ref, body []byte) (*chunk, error) {
@@ -131,7 +149,8 @@ func (c *chunk) leaf(index int64) tlog.Hash { return tlog.RecordHash(c.lines[ind
 // entries take about as much again. The newest one is kept in any case.
 const maxCachedBytes = 32 << 20
 
-// maxCachedPages bounds the pages: 64 refs each, about 20 KB.
+// maxCachedPages bounds the pages: 64 refs each, about 20 KB. Of large chunks as
+// many are known, each with at most 32 parts.
 const maxCachedPages = 256
 
 // cache keeps what was read last.
@@ -140,6 +159,7 @@ type cache struct {
 	chunks []cached   // least recently used first
 	bytes  int
 	pages  map[string][]ref
+	parts  map[int64][]part // of large chunks, by their first batch
 }
 
 type cached struct {
@@ -182,4 +202,20 @@ func (c *cache) addPage(name string, list []ref) {
 		c.pages = map[string][]ref{}
 	}
 	c.pages[name] = list
+}
+
+func (c *cache) partsOf(batch int64) ([]part, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list, ok := c.parts[batch]
+	return list, ok
+}
+
+func (c *cache) addParts(batch int64, list []part) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.parts == nil || len(c.parts) >= maxCachedPages {
+		c.parts = map[int64][]part{}
+	}
+	c.parts[batch] = list
 }

@@ -72,10 +72,10 @@ func (l *Ledger) matches(ctx context.Context, v *view, q audit.Query) iter.Seq2[
 		if q.Descending && !s.in(v.tail.entries) {
 			return
 		}
-		for r, err := range l.chunks(ctx, v.refs, q.Descending, s.within) {
+		for p, err := range l.parts(ctx, v.refs, q.Descending, s.within) {
 			var c *chunk
 			if err == nil {
-				c, err = l.chunk(ctx, r)
+				c, err = l.chunk(ctx, p)
 			}
 			if err == nil {
 				err = context.Cause(ctx)

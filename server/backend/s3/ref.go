@@ -161,13 +161,13 @@ func (l *Ledger) page(ctx context.Context, level int, r *ref) ([]ref, error) {
 	return list, nil
 }
 
-// chunkOf finds the chunk with an index.
+// chunkOf finds the part of a chunk with an index.
 func (l *Ledger) chunkOf(ctx context.Context, rs refs, index int64) (*chunk, error) {
-	for r, err := range l.chunks(ctx, rs, false, func(r *ref) bool { return r.Base <= index && index < r.end() }) {
+	for p, err := range l.parts(ctx, rs, false, func(r *ref) bool { return r.Base <= index && index < r.end() }) {
 		if err != nil {
 			return nil, err
 		}
-		return l.chunk(ctx, r)
+		return l.chunk(ctx, p)
 	}
 	return nil, audit.ErrNotFound
 }

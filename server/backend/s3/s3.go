@@ -83,8 +83,9 @@ type Config struct {
 	// logged.
 	Logger *slog.Logger
 
-	chunkLen int64 // for tests, as is the next
-	fan      int
+	chunkLen  int64 // for tests, as are the next
+	fan       int
+	partBytes int64
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -99,6 +100,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.partBytes == 0 {
+		c.partBytes = partBytes
 	}
 	if c.chunkLen == 0 {
 		c.chunkLen = chunkLen

@@ -85,6 +85,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// TestConformanceParts has chunks that are read in parts of a batch or two.
+func TestConformanceParts(t *testing.T) {
+	kaizentest.TestLedger(t, func(t *testing.T) func() (audit.Backend, error) {
+		cfg := fresh(t)
+		cfg.partBytes = 2000
+		return func() (audit.Backend, error) { return Open(context.Background(), cfg) }
+	})
+}
+
 func TestOutward(t *testing.T) {
 	kaizentest.TestOutward(t, func(t *testing.T) func(audit.OutwardConfig) (audit.Backend, error) {
 		cfg := fresh(t)
@@ -111,6 +120,7 @@ func race(t *testing.T, cfg Config, transport func() http.RoundTripper) {
 	acked := map[string]int64{}
 	for w := range writers {
 		c := cfg
+		c.RetryFor = 5 * time.Minute // however slow the machine is
 		if transport != nil {
 			c.Transport = transport()
 		}

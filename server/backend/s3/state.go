@@ -158,11 +158,11 @@ func (l *Ledger) known(ctx context.Context, ids []ulid.ULID) (map[ulid.ULID]grou
 			continue
 		}
 		ms := id.Time()
-		for r, err := range l.chunks(ctx, v.refs, true, func(r *ref) bool { return r.MinID <= ms && ms <= r.MaxID }) {
+		for p, err := range l.parts(ctx, v.refs, true, func(r *ref) bool { return r.MinID <= ms && ms <= r.MaxID }) {
 			if err != nil {
 				return nil, err
 			}
-			c, err := l.chunk(ctx, r)
+			c, err := l.chunk(ctx, p)
 			if err != nil {
 				return nil, err
 			}
