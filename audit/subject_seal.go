@@ -3,12 +3,10 @@ package audit
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -86,7 +84,7 @@ func (v *vault) seal(entries []Entry) (out []Entry, fresh bool, err error) {
 		if e.ID != "" {
 			fresh = false
 		} else {
-			e.ID = freshID(now)
+			e.ID = newULID(ulid.Timestamp(now)).String()
 		}
 		if e.Time.IsZero() {
 			e.Time = now
@@ -111,16 +109,6 @@ func (v *vault) seal(entries []Entry) (out []Entry, fresh bool, err error) {
 		}
 	}
 	return entries, fresh, nil
-}
-
-// freshID is a ULID of that time, of the runtime's random numbers: it need not
-// be secret.
-func freshID(now time.Time) string {
-	var id ulid.ULID
-	_ = id.SetTime(ulid.Timestamp(now)) // fails in the year 10889
-	binary.BigEndian.PutUint16(id[6:], uint16(rand.Uint32()))
-	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
-	return id.String()
 }
 
 // ensureAll makes the keys that entries lack.
