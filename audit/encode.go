@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +39,7 @@ func encodeLine(dst []byte, e *Entry) ([]byte, error) {
 // appendEntry is EncodeLine for entries whose user may be withheld, which no
 // stored line has.
 func appendEntry(dst []byte, e *Entry) ([]byte, error) {
-	if err := e.check(); err != nil {
+	if err := e.checkForm(); err != nil {
 		return dst, err
 	}
 	b := append(dst, `{"id":"`...)
@@ -48,26 +47,29 @@ func appendEntry(dst []byte, e *Entry) ([]byte, error) {
 	b = append(b, `","time":"`...)
 	b = appendTime(b, e.Time)
 	b = append(b, '"')
-	b = appendField(b, `,"agent_id":`, e.AgentID)
-	b = appendField(b, `,"action":`, e.Action)
+	b, valid := appendName(b, `,"agent_id":`, e.AgentID, true)
+	b, valid = appendName(b, `,"action":`, e.Action, valid)
 	b = append(b, `,"result":"`...)
 	b = append(b, e.Result...)
 	b = append(b, `","details":`...)
 	b, err := appendMap(b, e.Details, 1)
 	if err != nil {
-		return dst, inField("details", err)
+		return dst, cmp.Or(e.badName(), inField("details", err))
 	}
-	b = appendField(b, `,"user_id":`, e.UserID)
+	b, valid = appendName(b, `,"user_id":`, e.UserID, valid)
 	if e.Withheld.UserID != Shown {
 		b = append(append(b, `,"user_id":`...), e.Withheld.UserID.mark()...)
 	}
-	b = appendField(b, `,"subject":`, e.Subject)
-	b = appendField(b, `,"session_id":`, e.SessionID)
-	b = appendField(b, `,"run_id":`, e.RunID)
-	b = appendField(b, `,"trace_id":`, e.TraceID)
-	b = appendField(b, `,"span_id":`, e.SpanID)
-	b = appendField(b, `,"parent":`, e.Parent)
-	b = appendField(b, `,"severity":`, e.Severity)
+	b, valid = appendName(b, `,"subject":`, e.Subject, valid)
+	b, valid = appendName(b, `,"session_id":`, e.SessionID, valid)
+	b, valid = appendName(b, `,"run_id":`, e.RunID, valid)
+	b = appendID(b, `,"trace_id":"`, e.TraceID)
+	b = appendID(b, `,"span_id":"`, e.SpanID)
+	b = appendID(b, `,"parent":"`, e.Parent)
+	b, valid = appendName(b, `,"severity":`, e.Severity, valid)
+	if !valid {
+		return dst, e.badName()
+	}
 	if len(e.Metadata) > 0 {
 		b = append(b, `,"metadata":`...)
 		if b, err = appendMap(b, e.Metadata, 1); err != nil {
@@ -84,15 +86,26 @@ func appendEntry(dst []byte, e *Entry) ([]byte, error) {
 // The years that an int64 of nanoseconds since 1970 can hold in full.
 var (
 	minTime = time.Unix(0, 0)
-	maxTime = time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC)
+	maxTime = time.Unix(maxSeconds, 0).UTC()
 )
+
+const maxSeconds = 9_214_646_400 // 2262-01-01T00:00:00Z
 
 // check validates every field but the two maps.
 func (e *Entry) check() error {
-	switch {
+	if err := e.checkForm(); err != nil {
+		return err
+	}
+	return e.badName()
+}
+
+// checkForm validates the fields that have a form, and leaves the names and
+// the two maps to whoever writes them.
+func (e *Entry) checkForm() error {
+	switch sec := e.Time.Unix(); {
 	case !isULID(e.ID):
 		return &EntryError{Field: "id", Reason: "not a ULID in upper case"}
-	case e.Time.Before(minTime) || !e.Time.Before(maxTime):
+	case sec < 0 || sec >= maxSeconds:
 		return &EntryError{Field: "time", Reason: "not between 1970 and 2261"}
 	case e.AgentID == "":
 		return &EntryError{Field: "agent_id", Reason: "missing"}
@@ -107,16 +120,10 @@ func (e *Entry) check() error {
 	case e.Parent != "" && !isULID(e.Parent):
 		return &EntryError{Field: "parent", Reason: "not a ULID in upper case"}
 	}
-	if isName(e.AgentID) && isName(e.Action) && isName(e.UserID) && isName(e.Subject) &&
-		isName(e.SessionID) && isName(e.RunID) && isName(e.Severity) {
-		return nil
-	}
-	return e.badName()
+	return nil
 }
 
-func isName(s string) bool { return len(s) <= MaxNameBytes && (isPlain(s) || utf8.ValidString(s)) }
-
-// badName says which of the names is none.
+// badName says which of the names is none, or nothing if all are.
 func (e *Entry) badName() error {
 	for _, f := range [...]struct{ name, value string }{
 		{"agent_id", e.AgentID}, {"action", e.Action}, {"user_id", e.UserID},
@@ -152,130 +159,84 @@ var ulidDigit = func() (t [256]bool) {
 	return t
 }()
 
+// isHexID reports whether s is that many digits, a multiple of eight, of
+// lower-case hex, and not all zero.
 func isHexID(s string, digits int) bool {
 	if len(s) != digits {
 		return false
 	}
-	var seen byte // stays '0' if all digits are
-	for i := range len(s) {
-		c := s[i]
-		if c-'0' > 9 && c-'a' > 5 {
-			return false
-		}
-		seen |= c
+	var other, notZero uint64
+	for ; len(s) >= 8; s = s[8:] {
+		w := word(s)
+		other |= w | ^hexes(w&^tops)
+		notZero |= w ^ '0'*ones
 	}
-	return seen != '0'
+	return other&tops == 0 && notZero != 0
 }
 
-// appendField appends name and value, or nothing if value is empty. The value
-// was checked to be UTF-8.
-func appendField(b []byte, name, value string) []byte {
-	if value == "" {
+// hexes marks the bytes of w, all ASCII, that are digits of lower-case hex. To
+// add 0x80-n to such a byte sets its top bit if it is n or more.
+func hexes(w uint64) uint64 {
+	const least = 0x80 * ones
+	digit := (w + least - '0'*ones) &^ (w + least - ('9'+1)*ones)
+	letter := (w + least - 'a'*ones) &^ (w + least - ('f'+1)*ones)
+	return digit | letter
+}
+
+// appendName appends a field that holds a name, or nothing if it is empty. It
+// returns whether valid was true and the name is one, so that the names of an
+// entry are looked at once, while they are copied. If not, badName says why.
+func appendName(b []byte, field, name string, valid bool) ([]byte, bool) {
+	if name == "" {
+		return b, valid
+	}
+	if len(name) > MaxNameBytes {
+		return b, false
+	}
+	b, isText := quote(append(b, field...), name)
+	return b, valid && isText
+}
+
+// appendID appends a field that holds an id, or nothing if it is empty. That the
+// id has nothing to escape is known from its form.
+func appendID(b []byte, field, id string) []byte {
+	if id == "" {
 		return b
 	}
-	return appendString(append(b, name...), value)
+	return append(append(append(b, field...), id...), '"')
 }
 
 // appendTime is RFC 3339 in UTC with nine decimals: 30 bytes, so that texts
 // sort as times do.
 func appendTime(b []byte, t time.Time) []byte {
-	sec, ns := t.Unix(), t.Nanosecond()
+	const form = "0000-00-00T00:00:00.000000000Z"
+	b = append(b, form...)
+	p := (*[len(form)]byte)(b[len(b)-len(form):])
 	year, month, day := t.UTC().Date()
-	second := int((sec%daySeconds + daySeconds) % daySeconds) // of the day
-	b = append2(append2(b, year/100), year%100)
-	b = append2(append(b, '-'), int(month))
-	b = append2(append(b, '-'), day)
-	b = append2(append(b, 'T'), second/3600)
-	b = append2(append(b, ':'), second/60%60)
-	b = append2(append(b, ':'), second%60)
-	b = append(b, '.', byte('0'+ns/100_000_000))
-	b = append2(append2(append2(append2(b, ns/1_000_000%100), ns/10_000%100), ns/100%100), ns%100)
-	return append(b, 'Z')
+	put2(p[0:2], uint32(year)/100)
+	put2(p[2:4], uint32(year)%100)
+	put2(p[5:7], uint32(month))
+	put2(p[8:10], uint32(day))
+	second := uint32((t.Unix()%daySeconds + daySeconds) % daySeconds) // of the day
+	put2(p[11:13], second/3600)
+	put2(p[14:16], second/60%60)
+	put2(p[17:19], second%60)
+	ns := uint32(t.Nanosecond())
+	p[20] = byte('0' + ns/100_000_000)
+	put2(p[21:23], ns/1_000_000%100)
+	put2(p[23:25], ns/10_000%100)
+	put2(p[25:27], ns/100%100)
+	put2(p[27:29], ns%100)
+	return b
 }
 
 const daySeconds = 24 * 60 * 60
 
-func append2(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
+// put2 writes n, from 0 to 99, as two digits.
+func put2(p []byte, n uint32) { p[0], p[1] = byte('0'+n/10), byte('0'+n%10) }
 
-// appendMap and appendValue write a JSON value. Their errors are *EntryError
-// with the path below the value in Field, which inField completes.
-// member is one of an object. Of its value one of the two is meant.
-type member struct {
-	key  string
-	any  any
-	text string
-}
-
-var memberPool = sync.Pool{New: func() any { m := make([]member, 0, 16); return &m }}
-
-// appendMap writes an object, its keys sorted.
-func appendMap(b []byte, m map[string]any, depth int) ([]byte, error) {
-	if len(m) == 0 && depth <= MaxDepth {
-		return append(b, '{', '}'), nil
-	}
-	members := memberPool.Get().(*[]member)
-	for k, v := range m {
-		*members = append(*members, member{key: k, any: v})
-	}
-	b, err := appendMembers(b, *members, depth, func(b []byte, m *member) ([]byte, error) { return appendValue(b, m.any, depth) })
-	releaseMembers(members)
-	return b, err
-}
-
-// appendTexts is appendMap for values that are all strings.
-func appendTexts(b []byte, m map[string]string, depth int) ([]byte, error) {
-	members := memberPool.Get().(*[]member)
-	for k, v := range m {
-		*members = append(*members, member{key: k, text: v})
-	}
-	b, err := appendMembers(b, *members, depth, func(b []byte, m *member) ([]byte, error) { return appendText(b, m.text) })
-	releaseMembers(members)
-	return b, err
-}
-
-func releaseMembers(m *[]member) {
-	clear(*m) // the pool must not keep a caller's values alive
-	*m = (*m)[:0]
-	memberPool.Put(m)
-}
-
-func appendMembers(b []byte, members []member, depth int, value func([]byte, *member) ([]byte, error)) ([]byte, error) {
-	if depth > MaxDepth {
-		return b, &EntryError{Reason: fmt.Sprintf("nested more than %d deep", MaxDepth)}
-	}
-	sortMembers(members)
-	b = append(b, '{')
-	for i := range members {
-		m := &members[i]
-		if i > 0 {
-			b = append(b, ',')
-		}
-		var err error
-		if b, err = appendText(b, m.key); err != nil {
-			return b, &EntryError{Reason: "key is not UTF-8"}
-		}
-		b = append(b, ':')
-		if b, err = value(b, m); err != nil {
-			return b, inField("."+m.key, err)
-		}
-	}
-	return append(b, '}'), nil
-}
-
-// sortMembers sorts by key. Few are sorted by insertion, without the calls
-// through a function that make up most of a general sort of few.
-func sortMembers(m []member) {
-	if len(m) > 12 {
-		slices.SortFunc(m, func(a, b member) int { return compareUTF16(a.key, b.key) })
-		return
-	}
-	for i := 1; i < len(m); i++ {
-		for j := i; j > 0 && compareUTF16(m[j].key, m[j-1].key) < 0; j-- {
-			m[j], m[j-1] = m[j-1], m[j]
-		}
-	}
-}
-
+// appendValue writes v as JSON, and appendMap an object. Their errors are
+// *EntryError with the path below the value in Field, which inField completes.
 func appendValue(b []byte, v any, depth int) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:
@@ -335,7 +296,7 @@ func appendValue(b []byte, v any, depth int) ([]byte, error) {
 
 func appendArray[V any](b []byte, vs []V, depth int, value func([]byte, V) ([]byte, error)) ([]byte, error) {
 	if depth > MaxDepth {
-		return b, &EntryError{Reason: fmt.Sprintf("nested more than %d deep", MaxDepth)}
+		return b, tooDeep()
 	}
 	b = append(b, '[')
 	for i, v := range vs {
@@ -373,8 +334,8 @@ func inField(path string, err error) error {
 }
 
 func appendText(b []byte, s string) ([]byte, error) {
-	b, ascii := quote(b, s)
-	if !ascii && !utf8.ValidString(s) {
+	b, valid := quote(b, s)
+	if !valid {
 		return b, &EntryError{Reason: "not UTF-8"}
 	}
 	return b, nil
@@ -386,108 +347,8 @@ func appendString(b []byte, s string) []byte {
 	return b
 }
 
-const hexDigits = "0123456789abcdef"
-
-// What quote has to look at: bytes that JSON escapes, and those beyond ASCII.
-const (
-	escaped = 1 << iota
-	beyondASCII
-)
-
-var byteClass = func() (t [256]uint8) {
-	for c := range t {
-		switch {
-		case c < ' ', c == '"', c == '\\':
-			t[c] = escaped
-		case c >= utf8.RuneSelf:
-			t[c] = beyondASCII
-		}
-	}
-	return t
-}()
-
-// quote appends s as RFC 8785, section 3.2.2.2, says: two-character escapes
-// where JSON has them, \u00xx for other control characters, the rest as it is.
-// It reports whether s is all ASCII.
-func quote(b []byte, s string) (_ []byte, ascii bool) {
-	b = append(b, '"')
-	if isPlain(s) {
-		return append(append(b, s...), '"'), true
-	}
-	start, seen := 0, uint8(0)
-	for i := 0; i < len(s); i++ {
-		class := byteClass[s[i]]
-		seen |= class
-		if class&escaped != 0 {
-			b = append(b, s[start:i]...)
-			b = appendEscape(b, s[i])
-			start = i + 1
-		}
-	}
-	return append(append(b, s[start:]...), '"'), seen&beyondASCII == 0
-}
-
-// isPlain reports whether s is ASCII without anything to escape, eight bytes
-// at a time: a byte of x is below n if subtracting n from it borrows and its
-// top bit was clear, and it is c if x^c has a zero there.
-func isPlain(s string) bool {
-	const (
-		ones = 0x0101010101010101
-		tops = 0x80 * ones
-	)
-	i := 0
-	for ; i+8 <= len(s); i += 8 {
-		x := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
-			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
-		quote, slash := x^'"'*ones, x^'\\'*ones
-		found := x | (x-' '*ones)&^x | (quote-ones)&^quote | (slash-ones)&^slash
-		if found&tops != 0 {
-			return false
-		}
-	}
-	for ; i < len(s); i++ {
-		if byteClass[s[i]] != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func appendEscape(b []byte, c byte) []byte {
-	switch c {
-	case '"', '\\':
-		return append(b, '\\', c)
-	case '\b':
-		return append(b, '\\', 'b')
-	case '\t':
-		return append(b, '\\', 't')
-	case '\n':
-		return append(b, '\\', 'n')
-	case '\f':
-		return append(b, '\\', 'f')
-	case '\r':
-		return append(b, '\\', 'r')
-	}
-	return append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-}
-
-// compareUTF16 orders keys by UTF-16 code units, as RFC 8785 asks. That is the
-// order of UTF-8 bytes, except that U+E000 to U+FFFF (lead bytes EE and EF)
-// come after everything beyond them, whose surrogates start with D8 to DB.
-func compareUTF16(a, b string) int {
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			return cmp.Compare(utf16Rank(a[i]), utf16Rank(b[i]))
-		}
-	}
-	return cmp.Compare(len(a), len(b))
-}
-
-func utf16Rank(c byte) byte {
-	if c == 0xEE || c == 0xEF {
-		return c + 0x10
-	}
-	return c
+func tooDeep() error {
+	return &EntryError{Reason: fmt.Sprintf("nested more than %d deep", MaxDepth)}
 }
 
 // appendNumber writes a number given as text, in the same form as a Go value

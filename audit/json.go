@@ -19,7 +19,16 @@ func appendFloat(b []byte, f float64) ([]byte, error) {
 	if f == 0 {
 		return append(b, '0'), nil
 	}
-	if abs := math.Abs(f); abs >= 1e-6 && abs < 1e21 {
+	abs := math.Abs(f)
+	if abs < 1e9 { // so n has at most 15 digits
+		if n := int64(abs*1e6 + 0.5); float64(n)/1e6 == abs {
+			if f < 0 {
+				b = append(b, '-')
+			}
+			return appendMillionths(b, uint64(n)), nil
+		}
+	}
+	if abs >= 1e-6 && abs < 1e21 {
 		return strconv.AppendFloat(b, f, 'f', -1, 64), nil
 	}
 	b = strconv.AppendFloat(b, f, 'e', -1, 64)
@@ -31,11 +40,34 @@ func appendFloat(b []byte, f float64) ([]byte, error) {
 	return b, nil
 }
 
+// appendMillionths writes n/10⁶, with the decimals that it needs.
+//
+// For a float these are the shortest digits if the float nearest to n/10⁶, which
+// a division gives, is that float and n has at most 15 digits: two decimals
+// of 15 digits never have the same nearest float, so that no shorter one exists
+// but n/10⁶ itself without zeros at its end.
+func appendMillionths(b []byte, n uint64) []byte {
+	b = strconv.AppendUint(b, n/1e6, 10)
+	rest := n % 1e6
+	if rest == 0 {
+		return b
+	}
+	digits := 6
+	for ; rest%10 == 0; rest /= 10 {
+		digits--
+	}
+	b = append(b, ".000000"[:1+digits]...)
+	for at := len(b) - 1; rest > 0; rest /= 10 {
+		b[at] = byte('0' + rest%10)
+		at--
+	}
+	return b
+}
+
 // isNumber reports whether s is a number by JSON's grammar.
 func isNumber(s string) bool {
 	p := parser{in: []byte(s)}
-	_, err := p.number()
-	return err == nil && p.at == len(s)
+	return p.skipNumber() == nil && p.at == len(s)
 }
 
 func indexOf(v any) (int64, bool) {
@@ -191,18 +223,25 @@ func (p *parser) digits() bool {
 
 func (p *parser) number() (json.Number, error) {
 	start := p.at
+	if err := p.skipNumber(); err != nil {
+		return "", err
+	}
+	return json.Number(p.in[start:p.at]), nil
+}
+
+func (p *parser) skipNumber() error {
 	if p.peek() == '-' {
 		p.at++
 	}
 	zero := p.peek() == '0'
 	first := p.at
 	if !p.digits() || zero && p.at > first+1 {
-		return "", p.fail("want a value")
+		return p.fail("want a value")
 	}
 	if p.peek() == '.' {
 		p.at++
 		if !p.digits() {
-			return "", p.fail("want a digit")
+			return p.fail("want a digit")
 		}
 	}
 	if c := p.peek(); c == 'e' || c == 'E' {
@@ -211,10 +250,10 @@ func (p *parser) number() (json.Number, error) {
 			p.at++
 		}
 		if !p.digits() {
-			return "", p.fail("want a digit")
+			return p.fail("want a digit")
 		}
 	}
-	return json.Number(p.in[start:p.at]), nil
+	return nil
 }
 
 // str parses a string whose opening quote is next.

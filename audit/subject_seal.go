@@ -229,10 +229,10 @@ func (s *sealing) append(b []byte) ([]byte, error) {
 	members := memberPool.Get().(*[]member)
 	for k, value := range s.details {
 		if !s.clear[k] {
-			*members = append(*members, member{key: k, any: value})
+			*members = append(*members, member{key: k, value: value})
 		}
 	}
-	b, err := appendMembers(b, *members, 1, func(b []byte, m *member) ([]byte, error) { return appendValue(b, m.any, 1) })
+	b, err := appendMembers(b, *members, 1)
 	releaseMembers(members)
 	if err != nil {
 		if s.field == "metadata" {
