@@ -54,7 +54,7 @@ func (l *Ledger) work() {
 // whether there was one. The caller has the turn.
 func (l *Ledger) turn() bool {
 	c := &l.committer
-	l.queue.settle(c.flush)
+	l.queue.settle(c.flush, len(c.groups[c.at^1].buf))
 	writes := l.queue.take(c.writes[c.at][:0])
 	c.writes[c.at] = writes
 	if len(writes) == 0 {

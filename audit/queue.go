@@ -23,6 +23,9 @@ const (
 	// maxLooks ends the waiting where the clock stands still, as in the bubbles of
 	// testing/synctest. Elsewhere quiet is over long before.
 	maxLooks = 2000
+	// crowdBytes is how large the group before must have been for it to matter on
+	// which processors its callers run.
+	crowdBytes = 16 << 10
 )
 
 // queue is where callers hand writes to whoever commits: the caller that found
@@ -34,6 +37,9 @@ type queue struct {
 
 	// missing are the callers that were answered last and have not come back.
 	missing atomic.Int64
+	// comeBack puts a token into back: see giveWay.
+	comeBack func()
+	back     chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	items   []*write
@@ -46,7 +52,9 @@ type queue struct {
 
 func newQueue(sectionBytes int64) *queue {
 	fits := int(sectionBytes) - frameHeaderLen
-	return &queue{groupBytes: min(MaxBatchBytes, fits), wake: make(chan struct{}, 1)}
+	q := &queue{groupBytes: min(MaxBatchBytes, fits), wake: make(chan struct{}, 1), back: make(chan struct{}, 1)}
+	q.comeBack = func() { q.back <- struct{}{} }
+	return q
 }
 
 // put waits for room. If nobody has the turn, lead says that the caller has it
@@ -158,26 +166,46 @@ func (q *queue) idle() (idle, done bool) {
 
 // settle lets the callers that were just answered join the next group. They
 // come back together, and those that come too late have to wait for two
-// flushes. It waits while they keep coming, and no longer than one flush and a half.
-func (q *queue) settle(flush time.Duration) {
+// flushes. It waits while they keep coming, and no longer than one flush and a
+// half. Flush is what the last one took, and bytes what it wrote.
+func (q *queue) settle(flush time.Duration, bytes int) {
 	missing := q.missing.Load()
 	if missing <= 0 {
 		return
 	}
 	start := time.Now()
 	last := start
+	coming := true // somebody came since the last look
+	crowd := bytes >= crowdBytes
 	for looks := 0; looks < maxLooks; looks++ {
-		runtime.Gosched()
+		if coming && crowd {
+			q.giveWay()
+		} else {
+			runtime.Gosched()
+		}
 		n, now := q.missing.Load(), time.Now()
 		if n <= 0 || now.Sub(start) > flush*3/2 {
 			return
 		}
-		if n < missing {
+		if coming = n < missing; coming {
 			missing, last, looks = n, now, 0
 		} else if now.Sub(last) > quiet {
 			return
 		}
 	}
+}
+
+// giveWay lets those goroutines run that stand in the queue of this processor,
+// where the callers are that were just answered, and comes back behind them.
+// Gosched would put this one into the queue that the processors share. There the
+// others look before they take anything off this one's: they would run nothing
+// but settle, and leave the callers to this one (64 callers came back within
+// 110 us instead of 80). A new goroutine stands in front of the queue, and the one
+// that stood there goes to its end: so the second sends the first behind all.
+func (q *queue) giveWay() {
+	go q.comeBack()
+	go func() {}()
+	<-q.back
 }
 
 // expect says that n callers are about to be answered.
