@@ -152,7 +152,20 @@ func rootsOf(edge merkle.Tree, segs []*segment, size int64) (lines, stored merkl
 	if a.Size() == size {
 		return a.Root(), b.Root()
 	}
-	return lines, storedRoot(edge, segs, size)
+	return linesRoot(edge, segs, size), storedRoot(edge, segs, size)
+}
+
+// linesRoot is the root by the lines alone, for hash files that are too short.
+func linesRoot(edge merkle.Tree, segs []*segment, size int64) merkle.Hash {
+	tree := edge.Clone()
+	for c := newCursor(segs); tree.Size() < size; c.index++ {
+		line, err := c.nextLine()
+		if err != nil {
+			return merkle.Hash{}
+		}
+		tree.Append(merkle.HashLeaf(line))
+	}
+	return tree.Root()
 }
 
 // storedRoot is the root by the hash files alone, for lines that cannot be

@@ -199,6 +199,14 @@ func TestTampering(t *testing.T) {
 		{"remove the first segment", func(t *testing.T, dir string, f map[string][]byte, _ string) {
 			remove(t, dir, first, strings.TrimSuffix(first, lineExt)+hashExt)
 		}, first, 0},
+		{"cut the beginning of a hash file", func(t *testing.T, dir string, f map[string][]byte, _ string) {
+			h := strings.TrimSuffix(first, lineExt) + hashExt
+			writeFile(t, dir, h, f[h][32:])
+		}, strings.TrimSuffix(first, lineExt) + hashExt, 0},
+		{"cut the first bytes of a hash file", func(t *testing.T, dir string, f map[string][]byte, _ string) {
+			h := strings.TrimSuffix(first, lineExt) + hashExt
+			writeFile(t, dir, h, f[h][5:])
+		}, strings.TrimSuffix(first, lineExt) + hashExt, 0},
 		{"remove a hash file", func(t *testing.T, dir string, f map[string][]byte, _ string) {
 			remove(t, dir, strings.TrimSuffix(first, lineExt)+hashExt)
 		}, strings.TrimSuffix(first, lineExt) + hashExt, 0},
