@@ -298,6 +298,21 @@ func BenchmarkVerifyStore(b *testing.B) {
 
 // BenchmarkSeal compresses and indexes, and reports what a sealed entry takes.
 func BenchmarkSeal(b *testing.B) {
+	benchSeal(b, func(l *Ledger) error { return l.Seal(context.Background()) })
+}
+
+// BenchmarkSealBehind does it as a ledger does whose full segments wait: all but
+// the last of them in a hurry.
+func BenchmarkSealBehind(b *testing.B) {
+	benchSeal(b, func(l *Ledger) error {
+		if err := l.rotate(); err != nil {
+			return err
+		}
+		return l.packer.seal(context.Background(), true)
+	})
+}
+
+func benchSeal(b *testing.B, seal func(*Ledger) error) {
 	n := storeEntries(b)
 	n = min(n, 1_000_000)
 	var l *Ledger
@@ -317,7 +332,7 @@ func BenchmarkSeal(b *testing.B) {
 		}
 		before := cpuTime(b)
 		b.StartTimer()
-		if err := l.Seal(context.Background()); err != nil {
+		if err := seal(l); err != nil {
 			b.Fatal(err)
 		}
 		cpu += cpuTime(b) - before

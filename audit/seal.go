@@ -37,8 +37,8 @@ type packer struct {
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
-	work   sync.Mutex // one seal, archive or prune at a time; guards what follows
-	enc    *zstd.Encoder
+	work   sync.Mutex       // one seal, archive or prune at a time; guards what follows
+	enc    [2]*zstd.Encoder // made when needed; the second is the hurried one
 	closed bool
 	copies copies
 	// old makes segments as they were made at first, for tests: larger frames,
@@ -224,13 +224,6 @@ func (s *packer) seal(ctx context.Context, background bool) error {
 	defer end()
 	s.backlog.seal(true)
 	defer s.backlog.seal(false)
-	if s.enc == nil {
-		enc, err := newFrameEncoder()
-		if err != nil {
-			return err
-		}
-		s.enc = enc
-	}
 	for {
 		if err := s.l.failed(); err != nil {
 			return err
@@ -250,7 +243,8 @@ func (s *packer) seal(ctx context.Context, background bool) error {
 		if seg == nil {
 			return nil
 		}
-		err := s.sealOne(ctx, seg, pace{l: s.l, on: background && waiting < maxWaiting})
+		behind := waiting >= maxWaiting
+		err := s.sealOne(ctx, seg, pace{l: s.l, on: background && !behind}, background && behind)
 		seg.release()
 		if err != nil {
 			return fmt.Errorf("segment %s: %w", segStem(seg.base), err)
@@ -258,9 +252,21 @@ func (s *packer) seal(ctx context.Context, background bool) error {
 	}
 }
 
+// encoder is the one for such a segment.
+func (s *packer) encoder(hurried bool) (_ *zstd.Encoder, err error) {
+	enc := &s.enc[0]
+	if hurried {
+		enc = &s.enc[1]
+	}
+	if *enc == nil {
+		*enc, err = newFrameEncoder(hurried)
+	}
+	return *enc, err
+}
+
 // maxWaiting is how many full segments may wait before sealing stops giving
-// way to appends: each has about 16 MiB of index in memory. At twice as many
-// appends wait, see [backlog].
+// way to appends, and hurries: each has about 11 MiB of index in memory. At more
+// than twice as many appends wait, see [backlog].
 const maxWaiting = 2
 
 // pace slows background work down while entries come in.
@@ -294,9 +300,13 @@ func (p *pace) wait(ctx context.Context) error {
 // sealOne turns a segment into its sealed form. Until the manifest names the
 // new files they have no meaning, and from then on the old one has none: a
 // crash in between leaves files that the next Open removes.
-func (s *packer) sealOne(ctx context.Context, seg *segment, p pace) error {
+func (s *packer) sealOne(ctx context.Context, seg *segment, p pace, hurried bool) error {
+	enc, err := s.encoder(hurried)
+	if err != nil {
+		return err
+	}
 	st := s.l.store
-	b := sealBuild{st: st, seg: seg, enc: s.enc, pace: p, perFrame: frameLines, listed: !s.old}
+	b := sealBuild{st: st, seg: seg, enc: enc, pace: p, perFrame: frameLines, listed: !s.old}
 	if s.old {
 		b.perFrame = oldFrameLines
 	}

@@ -182,3 +182,34 @@ func TestSealChangedLines(t *testing.T) {
 		})
 	}
 }
+
+// TestSealHurried seals segments of which several wait, and the last of them at
+// leisure: both forms are read, and have the same index.
+func TestSealHurried(t *testing.T) {
+	dir := t.TempDir() + "/audit"
+	l := mustOpen(t, dir, small()) // which does not seal by itself
+	const n = 200
+	for _, e := range oddEntries(n) {
+		if _, err := l.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(l.store.segs); n < 2*maxWaiting {
+		t.Fatalf("%d segments, want %d or more", n, 2*maxWaiting)
+	}
+	if err := l.packer.seal(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if l.packer.enc[0] == nil || l.packer.enc[1] == nil {
+		t.Errorf("at leisure %v, hurried %v; want both", l.packer.enc[0] != nil, l.packer.enc[1] != nil)
+	}
+	for i, want := range oddEntries(n) {
+		if got, err := l.Get(t.Context(), int64(i)); err != nil || got.ID != want.ID || got.SessionID != want.SessionID {
+			t.Errorf("Get(%d) = %+v, %v", i, got, err)
+		}
+	}
+	mustClose(t, l)
+	if _, err := Verify(t.Context(), dir, VerifyConfig{Indexes: true}); err != nil {
+		t.Error(err)
+	}
+}
