@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/kaizen-go/kaizen/audit"
 	"github.com/kaizen-go/kaizen/server/backend/internal/grouptest"
@@ -98,7 +99,7 @@ func TestMigrateTotals(t *testing.T) {
 	grow, _, _ = strings.Cut(grow, "\n\n")
 	role := cfg.Schema + "_writer"
 	for _, text := range []string{
-		"DROP TABLE {{schema}}.keys, {{schema}}.cosigned, {{schema}}.totals; DELETE FROM {{schema}}.migrations WHERE version = 2",
+		"DROP TABLE {{schema}}.keys, {{schema}}.cosigned, {{schema}}.totals; DELETE FROM {{schema}}.migrations WHERE version >= 2",
 		"CREATE OR REPLACE FUNCTION {{schema}}.grow()" + grow,
 		"CREATE ROLE " + role + " LOGIN; GRANT USAGE ON SCHEMA {{schema}} TO " + role,
 		"GRANT SELECT ON ALL TABLES IN SCHEMA {{schema}} TO " + role,
@@ -125,6 +126,37 @@ func TestMigrateTotals(t *testing.T) {
 	}
 }
 
+// A program of before, which was started when the tables had no totals, cannot
+// append beside one of now: the database refuses, and nothing is damaged. What it
+// appended while that was possible is counted.
+func TestOldProgramRefused(t *testing.T) {
+	cfg := fresh(t)
+	l := open(t, cfg)
+	fill(t, l, 5)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	conn := superuser(t, cfg, true)
+	exec(t, conn, fmt.Sprintf("UPDATE %[1]s.totals SET bytes = bytes - 7, oldest = oldest + 1; DELETE FROM %[1]s.migrations WHERE version = 3", cfg.Schema), pgx.QueryExecModeSimpleProtocol)
+	l = open(t, cfg)
+	if _, err := l.Verify(t.Context(), audit.VerifyConfig{}); err != nil {
+		t.Errorf("after totals that were wrong: %v", err)
+	}
+	old := superuser(t, cfg, false)
+	move := fmt.Sprintf("UPDATE %s.head SET size = size + 1, edge = edge, note = note, at = clock_timestamp(), published = published", cfg.Schema)
+	for range 2 { // also after others have counted
+		_, err := old.Exec(t.Context(), move)
+		refusal, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok || refusal.Code != "0A000" || !strings.Contains(refusal.Message, "later version than this program") {
+			t.Fatalf("the head moved without totals: %v, want that refused", err)
+		}
+		fill(t, l, 5)
+	}
+	if _, err := l.Verify(t.Context(), audit.VerifyConfig{}); err != nil || l.Size() != 15 {
+		t.Errorf("Verify of %d entries = %v, want 15 and nil", l.Size(), err)
+	}
+}
+
 // Whoever appends while the tables are brought to the present version, as a
 // program of before does, is waited for: its entries are in the totals.
 func TestMigrateWaits(t *testing.T) {
@@ -136,7 +168,7 @@ func TestMigrateWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := superuser(t, cfg, true)
-	exec(t, conn, fmt.Sprintf("DROP TABLE %[1]s.keys, %[1]s.cosigned, %[1]s.totals; DELETE FROM %[1]s.migrations WHERE version = 2", cfg.Schema), pgx.QueryExecModeSimpleProtocol)
+	exec(t, conn, fmt.Sprintf("DROP TABLE %[1]s.keys, %[1]s.cosigned, %[1]s.totals; DELETE FROM %[1]s.migrations WHERE version >= 2", cfg.Schema), pgx.QueryExecModeSimpleProtocol)
 	exec(t, conn, "BEGIN")
 	exec(t, conn, fmt.Sprintf("SELECT FROM %s.head FOR UPDATE", cfg.Schema))
 	opened := make(chan error, 1)
