@@ -8,9 +8,10 @@ import (
 )
 
 // maxBacklogBytes of lines may wait to be sealed before appends wait for that,
-// and at least two full segments. Their index takes a sixth of it in memory: 54
-// MiB for lines of 590 bytes, and 5 more in a ledger whose callers make up ids.
-const maxBacklogBytes = 320 << 20
+// and at least two full segments. Their index takes a sixth of it in memory: 43
+// MiB for lines of 590 bytes, and 4 more in a ledger whose callers make up ids,
+// which with the 15 MiB of all else stays below 64.
+const maxBacklogBytes = 256 << 20
 
 // backlog is the full segments that wait to be sealed: what bounds the memory
 // of a ledger that takes entries in faster than it compresses them. It holds

@@ -63,7 +63,7 @@ type Config struct {
 	// then sealed, that is compressed and given an index file, in the
 	// background. If zero, 64 MiB, which keeps opening a ledger quick. At most
 	// 1 GiB. Each full segment that still waits for that has its index in memory,
-	// a sixth of its size: when 320 MiB of lines wait, or two segments if they
+	// a sixth of its size: when 256 MiB of lines wait, or two segments if they
 	// are larger, appends wait until one is sealed, see [Stats].
 	SegmentBytes int64
 	// SealAfter is the age of a segment's first entry from which on it is

@@ -265,8 +265,8 @@ func (s *packer) encoder(hurried bool) (_ *zstd.Encoder, err error) {
 }
 
 // maxWaiting is how many full segments may wait before sealing stops giving
-// way to appends, and hurries: each has about 11 MiB of index in memory. At more
-// than twice as many appends wait, see [backlog].
+// way to appends, and hurries: each has about 11 MiB of index in memory. At twice
+// as many appends wait, see [backlog].
 const maxWaiting = 2
 
 // pace slows background work down while entries come in.
