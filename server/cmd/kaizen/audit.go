@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -128,7 +129,7 @@ func (l dirLedger) query(ctx context.Context, q audit.Query) iter.Seq2[entry, er
 				yield(entry{}, failed(err))
 				return
 			}
-			text, err := json.Marshal(e)
+			text, err := entryJSON(e)
 			if err != nil {
 				yield(entry{}, failed(fmt.Errorf("entry %d: %w", e.Index, err)))
 				return
@@ -138,6 +139,16 @@ func (l dirLedger) query(ctx context.Context, q audit.Query) iter.Seq2[entry, er
 			}
 		}
 	}
+}
+
+// entryJSON is an entry as it prints: the stored line with the index in front,
+// letter by letter, where nothing of it is encrypted.
+func entryJSON(e audit.Entry) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(e)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 func (l dirLedger) count(ctx context.Context, q audit.Query) (int64, error) {

@@ -161,8 +161,8 @@ func newAuditAcceptRestore() *cobra.Command {
 		Short: "Go on with a ledger that was restored from a backup",
 		Long: `accept-restore opens a ledger that is older, or other, than what its key signed
 last, which is otherwise refused as a rollback, or whose history of checkpoints
-(checkpoints.jsonl) is gone. The entry ledger.restored records
-it with what was lost. Receipts and checkpoints from before will not hold any
+(checkpoints.jsonl) is gone, such as an archive that was put in the place of a
+lost ledger. The entry ledger.restored records it with what was lost. Receipts and checkpoints from before will not hold any
 more, and say so to whoever checks them.`,
 		Example: "  kaizen audit accept-restore --data ./kaizen-data",
 		Args:    cobra.NoArgs,

@@ -294,7 +294,8 @@ func newAuditArchive() *cobra.Command {
 		Short: "Copy the sealed segments to another place, as a ledger of its own",
 		Long: `archive copies the sealed segments that the archive does not have yet, and what
 makes them a ledger there that kaizen audit verify and query take. It keeps what
-retention removes here. PLACE is a directory, or s3://ENDPOINT/BUCKET/PREFIX with
+retention removes here; of what retention had removed before it has the hashes.
+The archive of another ledger, or of more than this one has, is left alone. PLACE is a directory, or s3://ENDPOINT/BUCKET/PREFIX with
 credentials from AWS_* variables or files (s3+http:// without TLS). A copy holds
 no keys of people, so erasing covers it.
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kaizen-go/kaizen/audit"
 )
@@ -63,5 +64,22 @@ func TestVerifyRemotePruned(t *testing.T) {
 	}
 	if _, err := verifyRemote(t.Context(), apiLedger{lying}, cfg, nil); err == nil || !strings.Contains(err.Error(), "entry 0: entry is missing") {
 		t.Errorf("with a gap that nothing explains: %v", err)
+	}
+}
+
+// TestEntryJSON: what is printed has the letters of the stored line, so that it
+// can be hashed when the index is taken off.
+func TestEntryJSON(t *testing.T) {
+	e := audit.Entry{
+		Index: 7, ID: "01JZZZZZZZZZZZZZZZZZZZZZZ1", Time: time.Unix(1773064800, 5), AgentID: "a<b>", Action: "x&y", Result: audit.Success,
+		Details: map[string]any{"text": "<p>\u2028 & é"},
+	}
+	line, err := audit.EncodeLine(nil, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := entryJSON(e)
+	if err != nil || strings.Replace(string(got), `"index":7,`, "", 1) != string(line) {
+		t.Errorf("entryJSON = %s, %v; want %s with the index in front", got, err, line)
 	}
 }
