@@ -99,7 +99,10 @@ func (v *vault) seal(entries []Entry) (out []Entry, fresh bool, err error) {
 	if err := v.ensureAll(entries, now); err != nil {
 		return nil, false, err
 	}
-	made := boxes{list: make([]box, 0, len(entries))}
+	var made boxes
+	if len(entries) > 1 {
+		made.list = make([]box, 0, len(entries))
+	}
 	for i := range entries {
 		if entries[i].Subject == "" {
 			continue
@@ -208,13 +211,51 @@ func (b *box) MarshalJSON() ([]byte, error) { return b.text, nil }
 // boxes are those of a batch, in few pieces of memory.
 type boxes struct{ list []box }
 
-func (bs *boxes) add(text []byte) *box {
+// add makes room for a box of size bytes of text.
+func (bs *boxes) add(size int) *box {
+	if cap(bs.list) == 0 {
+		if b := boxOf(size); b != nil {
+			return b
+		}
+	}
 	if len(bs.list) == cap(bs.list) { // those that were handed out stay where they are
 		bs.list = make([]box, 0, max(1, 2*cap(bs.list)))
 	}
-	bs.list = append(bs.list, box{text})
+	bs.list = append(bs.list, box{make([]byte, 0, size)})
 	return &bs.list[len(bs.list)-1]
 }
+
+// boxOf is a box and its text in one piece of memory, nil if the text is too
+// long for that to be worth it.
+func boxOf(size int) *box {
+	switch {
+	case size <= 256-boxHead:
+		b := new(struct {
+			box
+			room [256 - boxHead]byte
+		})
+		b.text = b.room[:0]
+		return &b.box
+	case size <= 512-boxHead:
+		b := new(struct {
+			box
+			room [512 - boxHead]byte
+		})
+		b.text = b.room[:0]
+		return &b.box
+	case size <= 1024-boxHead:
+		b := new(struct {
+			box
+			room [1024 - boxHead]byte
+		})
+		b.text = b.room[:0]
+		return &b.box
+	}
+	return nil
+}
+
+// boxHead is the size of a box without its text.
+const boxHead = 24
 
 // sealing is what is to be encrypted: the canonical JSON of details but for the
 // keys in clear, and in version 2 a newline and that of metadata.
@@ -268,11 +309,12 @@ func (v *vault) encrypt(d *dataKey, s *sealing, made *boxes) (*box, error) {
 	// The result overlaps its input exactly, as Seal allows.
 	b = aead.Seal(b[:at+12], b[at:at+12], b[at+12:], b[:at])
 	*buf = b
-	text := make([]byte, 0, len(`{"c":"","enc":1,"k":""}`)+base64.StdEncoding.EncodedLen(len(b)-at)+len(d.id))
+	sealed := made.add(len(`{"c":"","enc":1,"k":""}`) + base64.StdEncoding.EncodedLen(len(b)-at) + len(d.id))
+	text := sealed.text
 	text = base64.StdEncoding.AppendEncode(append(text, `{"c":"`...), b[at:])
 	text = append(append(text, `","enc":`...), '0'+s.version)
-	text = append(append(append(text, `,"k":"`...), d.id...), `"}`...)
-	return made.add(text), nil
+	sealed.text = append(append(append(text, `,"k":"`...), d.id...), `"}`...)
+	return sealed, nil
 }
 
 // appendAAD is what a box is bound to: it opens nowhere else.
