@@ -78,13 +78,13 @@ func BenchmarkRecover(b *testing.B) {
 }
 
 // crashedLedger is the directory above a ledger and its keys as a crash leaves
-// them when nothing was synced but the ring.
+// them when nothing was synced but the ring: three of its four sections are full.
 func crashedLedger(b *testing.B, lines int) string {
 	b.Helper()
 	top := b.TempDir()
 	fsys := unsyncedFS{held: new(atomic.Bool), release: make(chan struct{})}
 	l := mustOpen(b, filepath.Join(top, "live", "audit"), Config{
-		fsys: fsys, sectionBytes: 18 << 20, segmentBytes: 1 << 30, SealAfter: NoAge, publishEvery: time.Hour,
+		fsys: fsys, sectionBytes: 26 << 20, segmentBytes: 1 << 30, SealAfter: NoAge, publishEvery: time.Hour,
 	})
 	fsys.held.Store(true)
 	batch := make([]Entry, 64)
