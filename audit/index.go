@@ -23,11 +23,11 @@ type index struct {
 	spare  []block // what the next blocks are
 	// terms gives each distinct agent, user, subject and action a number,
 	// exactly; 0 is the empty text. texts are they by number, and recent the
-	// numbers of some that were there lately. Fields with many values have
-	// fingerprints instead.
+	// numbers of some that were there lately: apart, as a sealed segment has none.
+	// Fields with many values have fingerprints instead.
 	terms   map[string]uint32
 	texts   []string
-	recent  [recentTerms]uint32
+	recent  *[recentTerms]uint32
 	seed    maphash.Seed
 	scratch []byte // of add
 	ids     idTable
@@ -54,7 +54,9 @@ const blocksAtOnce = 16
 const recentTerms = 256
 
 func newIndex() index {
-	return index{terms: map[string]uint32{"": 0}, texts: []string{""}, seed: maphash.MakeSeed()}
+	return index{
+		terms: map[string]uint32{"": 0}, texts: []string{""}, recent: new([recentTerms]uint32), seed: maphash.MakeSeed(),
+	}
 }
 
 // add appends the entry with the next index, whose line starts at offset and

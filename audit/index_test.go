@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/oklog/ulid/v2"
 )
@@ -173,4 +174,12 @@ func TestDuplicatesAtOnce(t *testing.T) {
 func withID(e Entry, id string) Entry {
 	e.ID = id
 	return e
+}
+
+// TestSealedSegmentSize holds what each sealed segment takes in memory, of which
+// a large ledger has many thousand, and a reader makes all anew when one is added.
+func TestSealedSegmentSize(t *testing.T) {
+	if n := unsafe.Sizeof(segment{}); n > 512 {
+		t.Errorf("a sealed segment takes %d bytes besides its record, want at most 512", n)
+	}
 }
