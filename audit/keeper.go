@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kaizen-go/kaizen/internal/durable"
@@ -22,6 +23,9 @@ type keeper struct {
 	stopping chan struct{}
 	done     sync.WaitGroup
 	stopped  chan struct{}
+	// held keeps it from publishing: a restore that was accepted is not in the
+	// ledger yet.
+	held atomic.Bool
 
 	mu        sync.Mutex // guards what follows
 	changed   *sync.Cond
@@ -115,6 +119,10 @@ func (k *keeper) waitDurable(size int64) error {
 	return nil
 }
 
+// errHeld leaves a ledger as a crash would: with its ring, for the next Open to
+// refuse or to accept.
+var errHeld = errors.New("a restore that was accepted is not in the ledger yet")
+
 // settle syncs the segments and, if asked, publishes the checkpoint. An error
 // fails the ledger: what a failed sync left behind is unknown.
 func (k *keeper) settle(publish bool) error {
@@ -128,6 +136,9 @@ func (k *keeper) settle(publish bool) error {
 		grown := head.Size > k.published
 		k.changed.Broadcast()
 		k.mu.Unlock()
+		if publish && grown && k.held.Load() {
+			return errHeld
+		}
 		if publish && grown {
 			if err = k.replace(head); durable.IsNoSpace(err) {
 				// The old checkpoint stands, and what it does not cover is

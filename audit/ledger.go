@@ -228,9 +228,9 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 	l.committed.Go(l.work)
 	l.keeper.start()
 	l.outward.start()
-	err = l.noteRecovery(context.Background())
+	err = l.recordRestore(context.Background()) // nothing may come before it
 	if err == nil {
-		err = l.recordRestore(context.Background())
+		err = l.noteRecovery(context.Background())
 	}
 	if err == nil {
 		err = l.resume(context.Background())

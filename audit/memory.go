@@ -122,7 +122,9 @@ func (l *Ledger) checkFork(memory Checkpoint) error {
 	return nil
 }
 
-// recordRestore appends the entry about a restore that checkFork accepted.
+// recordRestore appends the entry about a restore that checkFork accepted. Until
+// it is durable nothing is published, which would replace the memory: a crash
+// leaves either the entry, or a ledger that is refused again.
 func (l *Ledger) recordRestore(ctx context.Context) error {
 	if l.restored == nil && !l.historyLost {
 		return nil
@@ -138,10 +140,14 @@ func (l *Ledger) recordRestore(ctx context.Context) error {
 		l.cfg.Logger.Warn("audit ledger goes on without the history of checkpoints that it had", "dir", l.store.dir)
 	}
 	_, err := l.appendRaw(ctx, []Entry{{AgentID: systemAgent, Action: actionRestored, Result: Success, Details: details}})
-	if err == nil && l.historyLost {
-		err = l.outward.beginHistory()
+	if err != nil {
+		return err
 	}
-	return err
+	l.keeper.held.Store(false)
+	if l.historyLost {
+		return l.outward.beginHistory()
+	}
+	return nil
 }
 
 // historyKey is, in the details of entries of the ledger's own, how far the

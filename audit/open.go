@@ -60,6 +60,7 @@ func open(dir string, cfg Config) (_ *Ledger, err error) {
 	size := l.store.head.Size
 	l.ring, err = createRing(cfg.fsys, dir, sig, generation+1, cfg.sectionBytes)
 	l.keeper = newKeeper(l, size, cfg.publishEvery)
+	l.keeper.held.Store(l.restored != nil || l.historyLost)
 	l.scribe = newScribe(l)
 	l.packer = newPacker(l)
 	l.stored, l.ledger = l.store, l
