@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -213,10 +215,11 @@ func apiQuery(q audit.Query) url.Values {
 			v.Set(name, value)
 		}
 	}
-	for name, t := range map[string]time.Time{"since": q.Since, "until": q.Until} {
-		if !t.IsZero() {
-			v.Set(name, t.Format(time.RFC3339Nano))
-		}
+	if !q.Since.IsZero() {
+		v.Set("since", q.Since.Format(time.RFC3339Nano))
+	}
+	if !q.Until.IsZero() {
+		v.Set("until", q.Until.Add(1).Format(time.RFC3339Nano)) // which the API leaves out
 	}
 	if q.Stored {
 		v.Set("form", "stored")
@@ -302,8 +305,8 @@ func addEntryFilter(cmd *cobra.Command) *entryFilter {
 		{&f.result, "result", "with this result: success, failure or denied"},
 		{&f.session, "session", "of this session"},
 		{&f.run, "run", "of this run"},
-		{&f.trace, "trace", "of this trace"},
-		{&f.span, "span", "of this span"},
+		{&f.trace, "trace", "of this trace: 32 hexadecimal digits"},
+		{&f.span, "span", "of this span: 16 hexadecimal digits"},
 		{&f.period.since, "since", "not before this time (RFC 3339, or a duration ago such as 24h)"},
 		{&f.period.until, "until", "not after this time"},
 	} {
@@ -319,16 +322,31 @@ func (f *entryFilter) query(now time.Time) (audit.Query, error) {
 	}
 	q := audit.Query{
 		AgentID: f.agent, UserID: f.user, Subject: f.subject, Action: f.action, Result: audit.Result(f.result),
-		SessionID: f.session, RunID: f.run, TraceID: f.trace, SpanID: f.span,
+		SessionID: f.session, RunID: f.run,
 	}
 	var err error
-	if q.Since, err = parseWhen(f.period.since, now); err != nil {
+	if q.TraceID, err = hexID("trace", f.trace, 32); err != nil {
 		return audit.Query{}, err
 	}
-	if q.Until, err = parseWhen(f.period.until, now); err != nil {
+	if q.SpanID, err = hexID("span", f.span, 16); err != nil {
+		return audit.Query{}, err
+	}
+	if q.Since, q.Until, err = f.period.times(now); err != nil {
 		return audit.Query{}, err
 	}
 	return q, nil
+}
+
+// hexID is the id that a flag names, as entries spell it. No entry has one that
+// is not of so many digits, or zero.
+func hexID(flag, text string, digits int) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	if b, err := hex.DecodeString(text); err != nil || len(text) != digits || bytes.Count(b, []byte{0}) == len(b) {
+		return "", usage(fmt.Errorf("--%s %q is not %d hexadecimal digits, or all zeros", flag, text, digits), "")
+	}
+	return strings.ToLower(text), nil
 }
 
 // withLedger opens the ledger of src, runs do and closes it.

@@ -373,17 +373,18 @@ ID one is made up.`,
 		}
 		h.Reason, h.Authority = *reason, *authority
 		now := time.Now()
-		for _, t := range []struct {
-			text string
-			into **time.Time
-		}{{when.since, &h.Since}, {when.until, &h.Until}} {
-			at, err := parseWhen(t.text, now)
-			if err != nil {
-				return err
-			}
-			if !at.IsZero() {
-				*t.into = &at
-			}
+		since, until, err := when.times(now)
+		if err != nil {
+			return err
+		}
+		if h.Trace, err = hexID("trace", h.Trace, 32); err != nil {
+			return err
+		}
+		if !since.IsZero() {
+			h.Since = &since
+		}
+		if !until.IsZero() {
+			h.Until = &until
 		}
 		if (h.selects() == "everything") != h.All {
 			return usage(errors.New("a hold is on what its flags select, or with --all on everything"), "name at least one of --agent, --user, --subject, --session, --run, --trace, --since, --until")

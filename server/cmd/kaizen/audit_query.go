@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -24,22 +25,24 @@ func newAuditQuery() *cobra.Command {
 		Long: `query prints the entries that match all filters, oldest first, one JSON object a
 line. With --count it prints their number alone, with --by the largest numbers for
 each agent, user, subject, action or result: both are read from the index, without
-the entries.`,
+the entries. --limit is then how many of these lines there are at most.`,
 		Example: `  kaizen audit query --agent planner --since 24h
   kaizen audit query --result denied --count
-  kaizen audit query --by user --top 5 --since 7d
+  kaizen audit query --by user --limit 5 --since 7d
   kaizen audit query --trace 4bf92f3577b34da6a3ce929d0e0e4736 --server http://127.0.0.1:7070`,
 		Args: cobra.NoArgs,
 	}
 	src, filter := addSource(cmd), addEntryFilter(cmd)
-	cmd.Flags().IntVar(&limit, "limit", 0, "at most this many; 0 means all")
+	cmd.Flags().IntVar(&limit, "limit", 0, "at most this many; 0 means all, with --by 10")
 	cmd.Flags().BoolVar(&onlyCount, "count", false, "print the number of entries alone")
 	cmd.Flags().BoolVar(&descending, "descending", false, "the newest entry first")
 	cmd.Flags().BoolVar(&stored, "stored", false, "as the lines have them: what is encrypted stays so, people are tokens")
 	cmd.Flags().StringVar(&by, "by", "", "count by agent, user, subject, action or result")
-	cmd.Flags().IntVar(&top, "top", 10, "with --by: how many of the largest numbers")
+	cmd.Flags().IntVar(&top, "top", defaultTop, "with --by: how many of the largest numbers, as --limit")
 	cmd.Flags().BoolVar(&asJSON, "json", false, `print a count as {"count":N}, counts as {"value":V,"count":N}; entries are JSON in any case`)
 	cmd.MarkFlagsMutuallyExclusive("count", "by")
+	cmd.MarkFlagsMutuallyExclusive("limit", "top")
+	cmd.MarkFlagsMutuallyExclusive("by", "descending") // the largest number is first
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		q, err := filter.query(time.Now())
 		if err != nil {
@@ -49,9 +52,15 @@ the entries.`,
 			return err
 		}
 		q.Limit, q.Descending, q.Stored = limit, descending, stored
-		if by != "" {
+		if by == "" && cmd.Flags().Changed("top") {
+			return usage(errors.New("--top is for --by"), "--limit says how many entries")
+		}
+		if cmd.Flags().Changed("by") {
+			if limit > 0 {
+				top = limit
+			}
 			if _, ok := groupFields[by]; !ok || top < 1 || top > maxTop {
-				return usage(fmt.Errorf("--by %q --top %d: want agent, user, subject, action or result, and 1 to %d", by, top, maxTop), "")
+				return usage(fmt.Errorf("--by %q, %d lines: want agent, user, subject, action or result, and 1 to %d", by, top, maxTop), "")
 			}
 			return withLedger(cmd.Context(), src, func(l ledger) error {
 				return printGroups(cmd.Context(), cmd.OutOrStdout(), l, q, by, top, asJSON)
@@ -77,8 +86,11 @@ the entries.`,
 	return cmd
 }
 
-// maxTop is the most that a server answers.
-const maxTop = 10_000
+const (
+	defaultTop = 10
+	// maxTop is the most that a server answers.
+	maxTop = 10_000
+)
 
 // printGroups prints how many entries there are for each value of a field.
 func printGroups(ctx context.Context, w io.Writer, l ledger, q audit.Query, by string, top int, asJSON bool) error {

@@ -48,13 +48,28 @@ func parseAgo(text string) (time.Duration, error) {
 // period is --since and --until.
 type period struct{ since, until string }
 
+// times are its ends; the zero time stands for one that was not given.
+func (p period) times(now time.Time) (since, until time.Time, err error) {
+	if since, err = parseWhen(p.since, now); err != nil {
+		return since, until, err
+	}
+	if until, err = parseWhen(p.until, now); err != nil {
+		return since, until, err
+	}
+	if !since.IsZero() && !until.IsZero() && since.After(until) {
+		return since, until, usage(fmt.Errorf("--since %s is after --until %s: nothing lies between", p.since, p.until),
+			"--since is where the period begins, --until where it ends; 24h is 24 hours ago")
+	}
+	return since, until, nil
+}
+
 // into adds the period to a query of the API.
 func (p period) into(q url.Values, now time.Time) error {
-	for name, text := range map[string]string{"since": p.since, "until": p.until} {
-		t, err := parseWhen(text, now)
-		if err != nil {
-			return err
-		}
+	since, until, err := p.times(now)
+	if err != nil {
+		return err
+	}
+	for name, t := range map[string]time.Time{"since": since, "until": until} {
 		if !t.IsZero() {
 			q.Set(name, t.Format(time.RFC3339Nano))
 		}
