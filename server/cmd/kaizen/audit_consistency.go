@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -96,7 +95,7 @@ func proveBetween(cmd *cobra.Command, l ledger, keys []string, args []string) (g
 
 func (g growth) print(cmd *cobra.Command, out string, asJSON bool) error {
 	if out != "" {
-		if err := os.WriteFile(out, g.proof.Marshal(), 0o600); err != nil {
+		if err := writeWhole(out, g.proof.Marshal()); err != nil {
 			return environment(fmt.Errorf("write proof: %w", err), "")
 		}
 	}

@@ -236,7 +236,7 @@ func (s packSource) Tile(ctx context.Context, level int, index int64, width int)
 	return s.log.file(ctx, logtiles.Path(level, index, width))
 }
 
-// writePack writes a zip file, which appears when it is whole, or a directory.
+// writePack writes a zip file or a directory, which appears when it is whole.
 func writePack(ctx context.Context, out string, cfg evidence.Config) (evidence.Summary, error) {
 	if strings.HasSuffix(out, ".zip") {
 		return writeZip(ctx, out, cfg)
@@ -248,12 +248,42 @@ func writePack(ctx context.Context, out string, cfg evidence.Config) (evidence.S
 	if len(names) > 0 {
 		return evidence.Summary{}, environment(fmt.Errorf("%s is not empty", out), "name a new directory, or a file that ends with .zip")
 	}
-	sink := &dirSink{dir: out}
-	s, err := evidence.Write(ctx, sink, cfg)
-	if err = errors.Join(err, sink.finish()); err != nil {
-		return s, failed(err)
+	if err == nil {
+		return fillDir(ctx, out, cfg)
+	}
+	out = filepath.Clean(out)
+	if err := os.MkdirAll(filepath.Dir(out), 0o700); err != nil {
+		return evidence.Summary{}, environment(err, "")
+	}
+	beside, err := os.MkdirTemp(filepath.Dir(out), filepath.Base(out)+".*.tmp")
+	if err != nil {
+		return evidence.Summary{}, environment(fmt.Errorf("write pack: %w", err), "")
+	}
+	s, err := fillDir(ctx, beside, cfg)
+	if err == nil {
+		err = unwritten(os.Rename(beside, out))
+	}
+	if err != nil {
+		return s, errors.Join(err, os.RemoveAll(beside))
 	}
 	return s, nil
+}
+
+// fillDir writes a pack into an empty directory, which is empty again if that
+// fails: it may be one that cannot be replaced by another.
+func fillDir(ctx context.Context, dir string, cfg evidence.Config) (evidence.Summary, error) {
+	sink := &dirSink{dir: dir}
+	s, err := evidence.Write(ctx, sink, cfg)
+	if err = errors.Join(err, sink.finish()); err == nil {
+		return s, nil
+	}
+	err = unwritten(err)
+	names, listErr := os.ReadDir(dir)
+	err = errors.Join(err, listErr)
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name.Name())))
+	}
+	return s, err
 }
 
 func writeZip(ctx context.Context, out string, cfg evidence.Config) (s evidence.Summary, err error) {
@@ -277,7 +307,7 @@ func writeZip(ctx context.Context, out string, cfg evidence.Config) (s evidence.
 		err = os.Rename(f.Name(), out)
 	}
 	if err != nil {
-		return s, failed(errors.Join(err, os.Remove(f.Name())))
+		return s, errors.Join(unwritten(err), os.Remove(f.Name()))
 	}
 	return s, nil
 }

@@ -212,6 +212,9 @@ func refused(err error) error {
 	if _, bad := errors.AsType[*audit.EntryError](err); bad {
 		return usage(err, "")
 	}
+	if noRoom(err) {
+		return environment(err, "")
+	}
 	return failed(err)
 }
 

@@ -40,7 +40,7 @@ ledger's public key.`,
 				_, err = cmd.OutOrStdout().Write(text)
 				return err
 			}
-			if err := os.WriteFile(out, text, 0o600); err != nil {
+			if err := writeWhole(out, text); err != nil {
 				return environment(fmt.Errorf("write proof: %w", err), "")
 			}
 			return nil
