@@ -216,7 +216,7 @@ type Receipt struct {
 // file system.
 //
 // Opening reads and checks the entries of the newest segment, whose index takes
-// about 135 bytes of memory each. Sealed segments are read when they are needed:
+// about 100 bytes of memory each. Sealed segments are read when they are needed:
 // what is handed out is compared with its hash, and [Verify] checks them whole.
 func Open(dir string, cfg Config) (*Ledger, error) {
 	cfg = cfg.withDefaults()
