@@ -34,7 +34,8 @@ func newAuditCopy() *cobra.Command {
 		`copy brings every entry to another place, line by line, under the same key: indexes,
 proofs and checkpoints stay valid there. Nobody may append meanwhile. What an
 interrupted copy has brought over is compared, not written again. Afterwards only
-one of the two may be appended to. If the key store was copied as well there are two of
+one of the two may be appended to. A directory is only read: it may be an archive that
+kaizen audit archive made, of which a ledger is made again. If the key store was copied as well there are two of
 them: each erasure must be made in both, or one be destroyed.
 
 `+ledgerPlaces, false)
@@ -78,12 +79,15 @@ func transfer(ctx context.Context, out io.Writer, from, to, key string, move boo
 		return environment(fmt.Errorf("signing key: %w", err), "")
 	}
 	people := audit.KeyStoreMove{From: keyOf(from, key), To: keyOf(to, key), Remove: move, DryRun: true}
+	if !move && !isFile(people.From) {
+		people.From = key // an archive has none beside it
+	}
 	if _, err := audit.MoveKeyStore(people); err != nil {
 		return environment(err, "copy to a place without a key store, or take away the one that is there if nothing needs it")
 	}
-	src, err := openPlace(ctx, from, key)
+	src, err := openSource(ctx, from, key, move)
 	if err != nil {
-		return environment(err, "")
+		return err
 	}
 	dst, err := openPlace(ctx, to, key)
 	if err != nil {
@@ -92,7 +96,10 @@ func transfer(ctx context.Context, out io.Writer, from, to, key string, move boo
 	err = audit.Copy(ctx, dst, src, progressTo(out))
 	size := src.Size()
 	if err = errors.Join(err, dst.Close(), src.Close()); err != nil {
-		return failed(err)
+		return unwritten(err)
+	}
+	if isDir(from) && inUse(from) {
+		return environment(fmt.Errorf("a process has opened %s meanwhile", from), "stop it, and repeat the command: what it adds is missing in the copy")
 	}
 	people.DryRun = false
 	brought, err := audit.MoveKeyStore(people)
@@ -138,6 +145,65 @@ func progressTo(out io.Writer) func(done, total int64) {
 			fmt.Fprintf(out, "\r%d of %d entries (%d %%)", done, total, done*100/total)
 		}
 	}
+}
+
+// copySource is the ledger that is copied.
+type copySource interface {
+	audit.Source
+	Size() int64
+	Close() error
+}
+
+// openSource opens what is copied. A directory that stays in use is only read,
+// so that nothing of an archive changes; one that is moved is locked.
+func openSource(ctx context.Context, place, key string, move bool) (copySource, error) {
+	if !isDir(place) {
+		l, err := openPlace(ctx, place, key)
+		if err != nil {
+			return nil, environment(err, "")
+		}
+		return l, nil
+	}
+	r, err := openReader(place)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case move && isArchive(place):
+		return nil, errors.Join(usage(fmt.Errorf("%s is an archive, which nobody writes to as it is", place),
+			"copy it, or go on with it in its place by kaizen audit accept-restore"), r.Close())
+	case move:
+		if err := r.Close(); err != nil {
+			return nil, environment(err, "")
+		}
+		l, err := openFiles(place, key)
+		if err != nil {
+			return nil, environment(err, "")
+		}
+		return l, nil
+	case inUse(place):
+		return nil, errors.Join(environment(fmt.Errorf("%s is open in a process, or was not closed", place),
+			"stop the process; after a crash, let kaizen audit seal --data "+place+" bring the ledger in order"), r.Close())
+	}
+	return r, nil
+}
+
+// inUse reports whether a process has the ledger in dir open, or crashed: its
+// newest entries are in the ring alone, which a ledger that is closed has not.
+func inUse(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, "ring"))
+	return err == nil
+}
+
+// isArchive reports whether dir has what kaizen audit archive copies: sealed
+// segments, and no history of checkpoints.
+func isArchive(dir string) bool {
+	return isFile(filepath.Join(dir, "segments.json")) && !isFile(filepath.Join(dir, "checkpoints.jsonl"))
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // openPlace opens the ledger at a place for writing.

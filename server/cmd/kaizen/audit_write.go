@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -48,7 +47,7 @@ func unwritten(err error) error {
 	_, path := errors.AsType[*fs.PathError](err)
 	_, link := errors.AsType[*os.LinkError](err)
 	if path || link || noRoom(err) {
-		return environment(fmt.Errorf("write: %w", err), "")
+		return environment(err, "")
 	}
 	return failed(err)
 }

@@ -106,8 +106,3 @@ func scriptFollow(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s ended without having printed %q", strings.Join(args[1:], " "), args[0])
 	}
 }
-
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
-}
