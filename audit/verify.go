@@ -323,12 +323,15 @@ func (v *verifier) unsigned(c *cursor) error {
 		return err
 	}
 	for c.index < a {
-		line, err := c.nextLine()
+		line, stored, err := c.next(a)
 		if err != nil {
 			return v.missing(c, err, a)
 		}
-		c.index++
-		if err := v.extend(merkle.HashLeaf(line)); err != nil {
+		leaf := merkle.HashLeaf(line)
+		if leaf != stored { // both were synced, and Open compares them
+			return hashMismatch(c.seg().path(), c.index-1, stored, leaf)
+		}
+		if err := v.extend(leaf); err != nil {
 			return err
 		}
 	}
