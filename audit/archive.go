@@ -120,6 +120,12 @@ func (l *Ledger) archiveSealed(ctx context.Context, target ArchiveTarget, known 
 			return report, true, nil
 		}
 	}
+	var done, total int64
+	for i := range m.records {
+		if !known.segments[m.records[i].base] {
+			total += m.records[i].count
+		}
+	}
 	for i := range m.records {
 		if known.segments[m.records[i].base] {
 			continue
@@ -133,6 +139,8 @@ func (l *Ledger) archiveSealed(ctx context.Context, target ArchiveTarget, known 
 			report.Bytes += n
 		}
 		known.segments[m.records[i].base] = true
+		done += m.records[i].count
+		l.packer.tell("archive", done, total)
 	}
 	if report.Segments == 0 && (known.head || len(m.records) == 0) {
 		return report, false, nil

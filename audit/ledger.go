@@ -79,6 +79,11 @@ type Config struct {
 	// its own, about a recovery, sealing or the clock, which would stand where the
 	// next line belongs. What it left undone the next Open does.
 	ForImport bool
+	// Progress, if not nil, is called now and then while segments are sealed,
+	// archived or removed, in the background too, with what is done ("seal",
+	// "archive" or "prune"), for how many entries it is done, and how many there
+	// are. One call at a time; it must not call the ledger, which waits for it.
+	Progress func(work string, done, total int64)
 	// Logger receives what happens without a caller to tell: repairs after a
 	// crash, failures of background work. If nil, nothing is logged.
 	Logger *slog.Logger

@@ -115,8 +115,13 @@ func (l *Ledger) prune(ctx context.Context, o PruneOptions) (PruneReport, error)
 	}
 	// So many at a time as the entry that names them has room for.
 	const most = 64
+	var done int64
 	for chunk := range slices.Chunk(report.Removed, most) {
-		if err := l.remove(ctx, chunk); err != nil {
+		err := l.remove(ctx, chunk, func(entries int64) {
+			done += entries
+			l.packer.tell("prune", done, report.Entries)
+		})
+		if err != nil {
 			return report, err
 		}
 	}
@@ -187,8 +192,8 @@ func (l *Ledger) kept(ctx context.Context, seg SegmentInfo, going map[int64]bool
 
 // remove takes lines and index of segments away. First the ledger says so, then
 // the manifest, and then the files go: a crash in between leaves files that the
-// next Open removes.
-func (l *Ledger) remove(ctx context.Context, segs []SegmentInfo) error {
+// next Open removes. Tell hears of the entries of each segment that is gone.
+func (l *Ledger) remove(ctx context.Context, segs []SegmentInfo, tell func(entries int64)) error {
 	s := l.store
 	m := s.manifest()
 	gone := map[int64]string{}
@@ -227,6 +232,7 @@ func (l *Ledger) remove(ctx context.Context, segs []SegmentInfo) error {
 			if err := s.discard(newSealed(m.records[i])); err != nil {
 				return err
 			}
+			tell(m.records[i].count)
 		}
 	}
 	return s.fsys.SyncDir(s.path(segDir))

@@ -99,6 +99,13 @@ func (s *packer) begin(ctx context.Context) (_ context.Context, end func(), err 
 	return ctx, func() { stop(); cancel(nil); s.work.Unlock() }, nil
 }
 
+// tell is [Config].Progress. The caller has work.
+func (s *packer) tell(work string, done, total int64) {
+	if s.l.cfg.Progress != nil {
+		s.l.cfg.Progress(work, done, total)
+	}
+}
+
 func (s *packer) wake() {
 	select {
 	case s.woken <- struct{}{}:
@@ -224,7 +231,7 @@ func (s *packer) seal(ctx context.Context, background bool) error {
 	defer end()
 	s.backlog.seal(true)
 	defer s.backlog.seal(false)
-	for {
+	for done := int64(0); ; {
 		if err := s.l.failed(); err != nil {
 			return err
 		}
@@ -232,8 +239,10 @@ func (s *packer) seal(ctx context.Context, background bool) error {
 		st.mu.RLock()
 		waiting, closed := len(st.segs)-1, st.closed
 		var seg *segment
+		var entries int64 // that wait
 		if waiting > 0 && !closed {
 			seg = st.segs[0]
+			entries = st.segs[waiting].base - seg.base
 			seg.retain()
 		}
 		st.mu.RUnlock()
@@ -244,11 +253,14 @@ func (s *packer) seal(ctx context.Context, background bool) error {
 			return nil
 		}
 		behind := waiting >= maxWaiting
-		err := s.sealOne(ctx, seg, pace{l: s.l, on: background && !behind}, background && behind)
+		p := pace{l: s.l, on: background && !behind, tell: func(n int64) { s.tell("seal", done+n, done+entries) }}
+		n := seg.leaves.len() // it gets no more
+		err := s.sealOne(ctx, seg, p, background && behind)
 		seg.release()
 		if err != nil {
 			return fmt.Errorf("segment %s: %w", segStem(seg.base), err)
 		}
+		done += n
 	}
 }
 
@@ -269,10 +281,11 @@ func (s *packer) encoder(hurried bool) (_ *zstd.Encoder, err error) {
 // as many appends wait, see [backlog].
 const maxWaiting = 2
 
-// pace slows background work down while entries come in.
+// pace slows background work down while entries come in, and says how far it is.
 type pace struct {
 	l    *Ledger
 	on   bool
+	tell func(entries int64)
 	last time.Time
 	size int64
 }
@@ -435,6 +448,7 @@ func (b *sealBuild) frames(ctx context.Context, w *digestWriter) error {
 			return err
 		}
 		if end%groupLen == 0 || end == n {
+			b.pace.tell(end)
 			if err := b.pace.wait(ctx); err != nil {
 				return err
 			}
