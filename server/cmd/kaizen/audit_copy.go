@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +59,7 @@ func auditTransfer(name, short, long string, move bool) *cobra.Command {
 			if from == "" || to == "" || key == "" {
 				return usage(errors.New("--from, --to and --key must be given"), "")
 			}
-			return transfer(cmd.Context(), cmd.ErrOrStderr(), from, to, key, move)
+			return transfer(cmd.Context(), startProgress(cmd.ErrOrStderr(), "copied"), from, to, key, move)
 		},
 	}
 	f := cmd.Flags()
@@ -70,8 +69,11 @@ func auditTransfer(name, short, long string, move bool) *cobra.Command {
 	return cmd
 }
 
-// transfer copies, checks, and for a move renames the source.
-func transfer(ctx context.Context, out io.Writer, from, to, key string, move bool) (err error) {
+// transfer copies, checks, and for a move renames the source. It says what it did
+// where it shows how far it is.
+func transfer(ctx context.Context, show *progress, from, to, key string, move bool) (err error) {
+	defer show.end()
+	out := show.w
 	if move && !isDir(from) {
 		return usage(fmt.Errorf("cannot move from %s: only a directory can be put out of use", from), "copy it, and revoke the writers' rights")
 	}
@@ -93,7 +95,8 @@ func transfer(ctx context.Context, out io.Writer, from, to, key string, move boo
 	if err != nil {
 		return environment(errors.Join(err, src.Close()), "")
 	}
-	err = audit.Copy(ctx, dst, src, progressTo(out))
+	err = audit.Copy(ctx, dst, src, show.show)
+	show.end()
 	size := src.Size()
 	if err = errors.Join(err, dst.Close(), src.Close()); err != nil {
 		return unwritten(err)
@@ -106,7 +109,7 @@ func transfer(ctx context.Context, out io.Writer, from, to, key string, move boo
 	if err != nil {
 		return environment(err, "the entries are copied; repeat the command when no process has either ledger open")
 	}
-	fmt.Fprintf(out, "\r%d entries of %s are at %s\n", size, src.Origin(), to)
+	fmt.Fprintf(out, "%d entries of %s are at %s\n", size, src.Origin(), to)
 	if brought && move {
 		fmt.Fprintf(out, "the keys of people are beside %s now, and destroyed beside %s\n", people.To, people.From)
 	} else if brought {
@@ -136,15 +139,6 @@ func keyOf(place, key string) string {
 
 func isDir(place string) bool {
 	return place != "postgres" && !strings.HasPrefix(place, "postgres:") && !strings.HasPrefix(place, "s3://") && !strings.HasPrefix(place, "s3+http://")
-}
-
-// progressTo writes the share that is done, on one line.
-func progressTo(out io.Writer) func(done, total int64) {
-	return func(done, total int64) {
-		if total > 0 {
-			fmt.Fprintf(out, "\r%d of %d entries (%d %%)", done, total, done*100/total)
-		}
-	}
 }
 
 // copySource is the ledger that is copied.

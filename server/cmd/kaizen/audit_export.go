@@ -75,8 +75,7 @@ is out of reach of kaizen audit erase.`,
 				return err
 			}
 			cfg.Query, cfg.Reveal, cfg.Rows, cfg.Created, cfg.Tool = q, reveal, rows, now, "kaizen "+readBuildInfo().Version
-			progress := startProgress(cmd.ErrOrStderr())
-			progress.verb = "wrote"
+			progress := startProgress(cmd.ErrOrStderr(), "wrote")
 			cfg.Progress = progress.show
 			s, err := writePack(cmd.Context(), out, cfg)
 			progress.end()
@@ -382,7 +381,7 @@ func verifyPack(cmd *cobra.Command, pack fs.FS, cfg audit.VerifyConfig, asJSON b
 	if len(cfg.Checkpoint) > 0 {
 		check.Checkpoints = append(check.Checkpoints, audit.Remembered{Note: string(cfg.Checkpoint), Source: "earlier checkpoint"})
 	}
-	progress := startProgress(cmd.ErrOrStderr())
+	progress := startProgress(cmd.ErrOrStderr(), "checked")
 	check.Progress = progress.show
 	r, err := evidence.Verify(cmd.Context(), pack, check)
 	progress.end()

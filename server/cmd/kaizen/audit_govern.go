@@ -166,7 +166,17 @@ func openGoverned(ctx context.Context, src *source, stderr io.Writer) (governed,
 	if err != nil {
 		return nil, err
 	}
-	l, err := audit.Open(dir, audit.Config{Logger: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	return openGovernedDir(dir, startProgress(stderr, ""))
+}
+
+func openGovernedDir(dir string, show *progress) (governed, error) {
+	l, err := audit.Open(dir, audit.Config{
+		Logger:   slog.New(slog.NewTextHandler(show.w, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Progress: show.work,
+	})
+	if err != nil {
+		show.end()
+	}
 	if _, bad := errors.AsType[*audit.TamperError](err); bad {
 		return nil, failed(err)
 	}
@@ -174,15 +184,22 @@ func openGoverned(ctx context.Context, src *source, stderr io.Writer) (governed,
 		_, advice := classify(err)
 		return nil, environment(err, advice)
 	}
-	return dirGoverned{l}, nil
+	return dirGoverned{l, show}, nil
 }
 
-// dirGoverned works on files.
-type dirGoverned struct{ l *audit.Ledger }
+// dirGoverned works on files. Each method shows how far it is until it returns.
+type dirGoverned struct {
+	l    *audit.Ledger
+	show *progress
+}
 
-func (g dirGoverned) close() error { return g.l.Close() }
+func (g dirGoverned) close() error {
+	g.show.end()
+	return g.l.Close()
+}
 
 func (g dirGoverned) erase(ctx context.Context, x audit.Erasure) (erasureAnswer, error) {
+	defer g.show.end()
 	r, err := g.l.Erase(ctx, x)
 	out := erasureAnswer{Found: r.Found, Token: r.Token, Entries: r.Entries, First: r.First, Last: r.Last, Clear: r.Clear}
 	if r.Found {
@@ -192,11 +209,13 @@ func (g dirGoverned) erase(ctx context.Context, x audit.Erasure) (erasureAnswer,
 }
 
 func (g dirGoverned) hold(ctx context.Context, h holdAnswer) (holdAnswer, receiptAnswer, error) {
+	defer g.show.end()
 	placed, r, err := g.l.Hold(ctx, h.hold())
 	return holdOf(placed), receiptOf(r), refused(err)
 }
 
 func (g dirGoverned) release(ctx context.Context, x audit.Release) (receiptAnswer, error) {
+	defer g.show.end()
 	r, err := g.l.Release(ctx, x)
 	return receiptOf(r), refused(err)
 }

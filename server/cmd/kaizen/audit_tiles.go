@@ -37,7 +37,7 @@ Entries that retention removed have hashes and no bundles.`,
 			if err != nil {
 				return err
 			}
-			n, err := writeTiles(cmd.Context(), log, args[0], !noEntries, startProgress(cmd.ErrOrStderr()))
+			n, err := writeTiles(cmd.Context(), log, args[0], !noEntries, startProgress(cmd.ErrOrStderr(), "wrote"))
 			if err != nil {
 				return err
 			}

@@ -122,6 +122,7 @@ func configuredRetention() (audit.Retention, error) {
 }
 
 func (g dirGoverned) prune(ctx context.Context, limits audit.Retention, dryRun bool) (pruneAnswer, error) {
+	defer g.show.end()
 	if limits == (audit.Retention{}) {
 		var err error
 		if limits, err = configuredRetention(); err != nil {
@@ -216,6 +217,7 @@ remove entries now. Entries, hashes and proofs stay as they are.`,
 }
 
 func (g dirGoverned) seal(ctx context.Context) ([]segmentAnswer, error) {
+	defer g.show.end()
 	if err := g.l.Seal(ctx); err != nil {
 		return nil, refused(err)
 	}
@@ -324,6 +326,7 @@ it was told of (--audit-archive).`,
 }
 
 func (g dirGoverned) archive(ctx context.Context, to string) (archiveAnswer, error) {
+	defer g.show.end()
 	if to == "" {
 		to = os.Getenv("KAIZEN_AUDIT_ARCHIVE")
 	}

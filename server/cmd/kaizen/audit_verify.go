@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -74,7 +73,7 @@ the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
 		if isPack {
 			return errors.Join(verifyPack(cmd, pack, cfg, asJSON), closePack())
 		}
-		progress := startProgress(cmd.ErrOrStderr())
+		progress := startProgress(cmd.ErrOrStderr(), "checked")
 		cfg.Progress = progress.show
 		v, err := verify(cmd.Context(), target, cfg, keys)
 		progress.end()
@@ -187,34 +186,5 @@ func (v verdict) object() map[string]any {
 		"intact": true, "origin": r.Origin, "key": r.Key, "entries": r.Entries, "unsigned": r.Unsigned,
 		"pruned": r.Pruned, "segments": r.Segments, "sealed": r.Sealed, "clean": r.Clean,
 		"size": r.Checkpoint.Size, "root": hex.EncodeToString(r.Checkpoint.Root[:]),
-	}
-}
-
-// progress shows how far a long check has come, on a terminal only.
-type progress struct {
-	w     io.Writer
-	on    bool
-	shown time.Time
-	verb  string
-}
-
-func startProgress(w io.Writer) *progress {
-	f, ok := w.(*os.File)
-	return &progress{w: w, on: ok && isTerminal(f), shown: time.Now(), verb: "checked"}
-}
-
-// show is called by the check, from one goroutine at a time. The first second
-// passes without a line.
-func (p *progress) show(done, total int64) {
-	if !p.on || total == 0 || time.Since(p.shown) < time.Second {
-		return
-	}
-	p.shown = time.Now()
-	fmt.Fprintf(p.w, "\r%s %d of %d entries (%d%%)", p.verb, done, total, done*100/total)
-}
-
-func (p *progress) end() {
-	if p.on {
-		fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }

@@ -40,7 +40,7 @@ func TestCopyRotated(t *testing.T) {
 	for _, place := range []string{
 		filepath.Join(dir, "there", "audit"), "postgres:copy_rotated", "s3+http://" + store.Endpoint + "/" + store.Bucket(t, false) + "/rotated/",
 	} {
-		if err := transfer(t.Context(), io.Discard, from, place, key, false); err != nil {
+		if err := transfer(t.Context(), startProgress(io.Discard, "copied"), from, place, key, false); err != nil {
 			t.Fatalf("%s: %v", place, err)
 		}
 		if _, err := verifyPlace(t, place, key, audit.VerifyConfig{Key: present}); err != nil {

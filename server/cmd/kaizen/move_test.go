@@ -50,7 +50,7 @@ func TestPeopleMove(t *testing.T) {
 		if n > 0 {
 			var out strings.Builder
 			// What is not a directory cannot be put out of use.
-			if err := transfer(t.Context(), &out, places[n-1], place, key, n == 1); err != nil {
+			if err := transfer(t.Context(), startProgress(&out, "copied"), places[n-1], place, key, n == 1); err != nil {
 				t.Fatalf("%s: %v", place, err)
 			}
 			if wrote := strings.Contains(out.String(), "keys of people"); wrote != (n != 2) { // 2 has the key of 1
@@ -102,7 +102,7 @@ func TestPeopleMove(t *testing.T) {
 	if err := os.RemoveAll(strange); err != nil {
 		t.Fatal(err)
 	}
-	err = transfer(t.Context(), io.Discard, places[3], strange, key, false)
+	err = transfer(t.Context(), startProgress(io.Discard, "copied"), places[3], strange, key, false)
 	if err == nil || !strings.Contains(err.Error(), audit.ErrKeyStores.Error()) {
 		t.Errorf("copy to a place with another key store = %v", err)
 	}
