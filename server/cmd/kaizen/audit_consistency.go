@@ -68,7 +68,7 @@ func proveBetween(cmd *cobra.Command, l ledger, keys []string, args []string) (g
 		if err != nil {
 			return g, err
 		}
-		if notes[i], err = audit.ParseCheckpoint(text, log.keys...); err != nil {
+		if notes[i], _, err = log.signed(string(text), parseUnder); err != nil {
 			return g, failed(fmt.Errorf("%s: %w", name, err))
 		}
 	}

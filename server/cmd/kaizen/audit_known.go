@@ -40,7 +40,7 @@ func checkKept(ctx context.Context, l ledger, keys []string, kept []audit.Rememb
 		return err
 	}
 	for _, k := range kept {
-		c, err := audit.ParseCheckpoint([]byte(k.Note), log.keys...)
+		c, _, err := log.signed(k.Note, parseUnder)
 		if err != nil {
 			return &audit.TamperError{Path: k.Source, Index: -1, Reason: err.Error()}
 		}
@@ -124,6 +124,11 @@ func compare(cmd *cobra.Command, nameA, nameB string, keys []string) (err error)
 		}
 		copies[i] = placed{name, log, head}
 	}
+	for i, c := range copies {
+		if err := copies[1-i].wantPresent(c); err != nil {
+			return err
+		}
+	}
 	older, newer := copies[0], copies[1]
 	if older.head.Size > newer.head.Size {
 		older, newer = newer, older
@@ -152,6 +157,19 @@ func compare(cmd *cobra.Command, nameA, nameB string, keys []string) (err error)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "consistent: the %d entries of %s are the first of the %d of %s\n", older.head.Size, older.name, newer.head.Size, newer.name)
 	return err
+}
+
+// wantPresent refuses other if it is signed with a key that p had replaced by
+// then: somebody who has the old key made it, or it went on without the change.
+func (p placed) wantPresent(other placed) error {
+	_, key, err := other.log.signed(other.head.Note, parseUnder)
+	if err == nil && p.log.replaced(key, other.head.Size) {
+		err = fmt.Errorf("%w, as %s says: %s", errReplaced, p.name, clean(key))
+	}
+	if err != nil {
+		return failed(fmt.Errorf("%s (%d entries): %w", other.name, other.head.Size, err))
+	}
+	return nil
 }
 
 func newAuditAcceptRestore() *cobra.Command {

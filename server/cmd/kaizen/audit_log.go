@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -21,6 +22,47 @@ type tileLog struct {
 	c *client
 	// keys are those that the ledger has had, the present one first.
 	keys []string
+	// ranges say how far each of them counts, the oldest first, by the ledger's
+	// own account.
+	ranges []audit.KeyRange
+}
+
+// replaced reports whether key did not count any more for a checkpoint of size
+// entries. Only who knows one of the keys that followed can say so: for others
+// checkpoints carry the old signature as well for a time.
+func (l tileLog) replaced(key string, size int64) bool {
+	at := slices.IndexFunc(l.ranges, func(r audit.KeyRange) bool { return r.Key == key })
+	if at < 0 || l.ranges[at].Until < 0 || size <= l.ranges[at].Until {
+		return false
+	}
+	return slices.ContainsFunc(l.ranges[at+1:], func(r audit.KeyRange) bool { return slices.Contains(l.keys, r.Key) })
+}
+
+// errReplaced is of a checkpoint that is signed, with a key that was given up:
+// somebody may have stolen it.
+var errReplaced = errors.New("signed with a key that had been replaced")
+
+// signed reads a checkpoint with parse under the first of the ledger's keys that
+// signed it and counts for it.
+func (l tileLog) signed(note string, parse func(text, key string) (audit.Checkpoint, error)) (c audit.Checkpoint, key string, err error) {
+	err = errors.New("no key to check it with")
+	old := false
+	for _, key = range l.keys {
+		if c, err = parse(note, key); err == nil {
+			if !l.replaced(key, c.Size) {
+				return c, key, nil
+			}
+			old = true
+		}
+	}
+	if old {
+		err = errReplaced
+	}
+	return audit.Checkpoint{}, "", err
+}
+
+func parseUnder(text, key string) (audit.Checkpoint, error) {
+	return audit.ParseCheckpoint([]byte(text), key)
 }
 
 // openLog makes a tileLog of an open ledger, which stays the caller's to close.
@@ -32,14 +74,19 @@ func openLog(ctx context.Context, l ledger) (tileLog, error) {
 		if err != nil {
 			return tileLog{}, failed(err)
 		}
-		return tileLog{&client{base: "http://localhost", http: &http.Client{Transport: handlerTransport{h}}, local: true}, keys}, nil
+		ranges, err := l.r.KeyRanges()
+		if err != nil {
+			return tileLog{}, failed(err)
+		}
+		c := &client{base: "http://localhost", http: &http.Client{Transport: handlerTransport{h}}, local: true}
+		return tileLog{c: c, keys: keys, ranges: ranges}, nil
 	case apiLedger:
 		var head remoteHead
 		err := l.c.get(ctx, "/api/audit/checkpoint", nil, &head)
 		if err != nil {
 			return tileLog{}, err
 		}
-		log := tileLog{l.c, []string{head.VKey}}
+		log := tileLog{c: l.c, keys: []string{head.VKey}}
 		return log, log.olderKeys(ctx)
 	}
 	return tileLog{}, environment(fmt.Errorf("this ledger is not served as a log"), "name a data directory or a server")
@@ -57,9 +104,14 @@ func (l *tileLog) olderKeys(ctx context.Context) error {
 	}
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line) // from, until, key; the oldest first
-		if len(fields) != 3 {
+		until := int64(-1)
+		if len(fields) == 3 && fields[1] != "-" {
+			until, err = strconv.ParseInt(fields[1], 10, 64)
+		}
+		if len(fields) != 3 || err != nil || until < -1 {
 			return failed(fmt.Errorf("/log/keys has the line %q", clean(line)))
 		}
+		l.ranges = append(l.ranges, audit.KeyRange{Key: fields[2], Until: until})
 		if !slices.Contains(l.keys, fields[2]) {
 			l.keys = slices.Insert(l.keys, 1, fields[2])
 		}
@@ -88,7 +140,7 @@ func (l tileLog) checkpoint(ctx context.Context) (audit.Checkpoint, error) {
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}
-	c, err := audit.ParseCheckpoint(note, l.keys...)
+	c, _, err := l.signed(string(note), parseUnder)
 	if err != nil {
 		return c, failed(err)
 	}

@@ -46,13 +46,13 @@ func verifyRemote(ctx context.Context, l apiLedger, cfg audit.VerifyConfig, keys
 		return audit.Report{}, err
 	}
 	log.trust(keys)
-	now, key, err := openCheckpoint(head.Note, log.keys)
+	now, key, err := log.signed(head.Note, openUnder)
 	if err != nil {
 		return audit.Report{}, &audit.TamperError{Path: "checkpoint", Index: -1, Reason: err.Error()}
 	}
 	var earlier audit.Checkpoint
 	if len(cfg.Checkpoint) > 0 {
-		if earlier, _, err = openCheckpoint(string(cfg.Checkpoint), log.keys); err != nil {
+		if earlier, _, err = log.signed(string(cfg.Checkpoint), openUnder); err != nil {
 			return audit.Report{}, &audit.TamperError{Path: "earlier checkpoint", Index: -1, Reason: err.Error()}
 		}
 	}
@@ -67,18 +67,8 @@ func verifyRemote(ctx context.Context, l apiLedger, cfg audit.VerifyConfig, keys
 	return audit.Report{Origin: head.Origin, Key: key, Checkpoint: now, Entries: now.Size, Pruned: w.pruned}, nil
 }
 
-// openCheckpoint checks the signature of a C2SP checkpoint and reads it: the
-// note's text is origin, size and root (in base64), one a line.
-// It returns the first of keys that signed it.
-func openCheckpoint(text string, keys []string) (c audit.Checkpoint, key string, err error) {
-	for _, key = range keys {
-		if c, err = openUnder(text, key); err == nil {
-			return c, key, nil
-		}
-	}
-	return c, "", err
-}
-
+// openUnder checks the signature of a C2SP checkpoint and reads it: the note's
+// text is origin, size and root (in base64), one a line.
 func openUnder(text, key string) (audit.Checkpoint, error) {
 	verifier, err := note.NewVerifier(key)
 	if err != nil {
