@@ -72,6 +72,7 @@ func (l *Ledger) Archive(ctx context.Context, target ArchiveTarget) (ArchiveRepo
 // it reads each segment there once and not every minute. packer.work guards it.
 type copies struct {
 	segments map[int64]bool // by base: they were found there, or copied
+	gone     map[int64]bool // by base: of these it has the hashes alone
 	head     bool           // what makes them a ledger was found there, or written
 }
 
@@ -103,7 +104,7 @@ func (l *Ledger) archiveSealed(ctx context.Context, target ArchiveTarget, known 
 		known = &copies{}
 	}
 	if known.segments == nil {
-		known.segments = map[int64]bool{}
+		known.segments, known.gone = map[int64]bool{}, map[int64]bool{}
 	}
 	s := l.store
 	m := s.manifest()
@@ -111,12 +112,11 @@ func (l *Ledger) archiveSealed(ctx context.Context, target ArchiveTarget, known 
 	if err := l.extendsArchive(ctx, target, m, known); err != nil {
 		return report, false, err
 	}
-	gone, err := goneFrom(ctx, target, m, known)
-	if err != nil {
+	if err := known.findGone(ctx, target, m); err != nil {
 		return report, false, err
 	}
 	for i := range m.records {
-		if r := &m.records[i]; gone[r.base] && r.prunedAt >= m.end() {
+		if r := &m.records[i]; known.gone[r.base] && r.prunedAt >= m.end() {
 			return report, true, nil
 		}
 	}
@@ -145,7 +145,7 @@ func (l *Ledger) archiveSealed(ctx context.Context, target ArchiveTarget, known 
 	if report.Segments == 0 && (known.head || len(m.records) == 0) {
 		return report, false, nil
 	}
-	if err := l.putHead(ctx, target, m, gone); err != nil {
+	if err := l.putHead(ctx, target, m, known.gone); err != nil {
 		return report, false, err
 	}
 	known.head = true
@@ -187,25 +187,26 @@ func (l *Ledger) extendsArchive(ctx context.Context, target ArchiveTarget, m *ma
 	return nil
 }
 
-// goneFrom finds the pruned segments, by base, whose lines target does not have:
-// they were removed before they could be copied.
-func goneFrom(ctx context.Context, target ArchiveTarget, m *manifest, known *copies) (map[int64]bool, error) {
-	gone := map[int64]bool{}
+// findGone finds the pruned segments whose lines target does not have: they were
+// removed before they could be copied, and will not be there later.
+func (c *copies) findGone(ctx context.Context, target ArchiveTarget, m *manifest) error {
 	for i := range m.records {
 		r := &m.records[i]
-		if !r.pruned() || known.segments[r.base] {
+		if !r.pruned() || c.segments[r.base] {
 			continue
 		}
+		gone := false
 		seg := newSealed(*r)
 		for _, f := range []archiveFile{{seg.zstPath(), r.zst}, {seg.idxPath(), r.idx}} {
 			have, err := target.Has(ctx, filepath.ToSlash(f.path), -1, f.digest)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			gone[r.base] = gone[r.base] || !have
+			gone = gone || !have
 		}
+		c.gone[r.base] = gone
 	}
-	return gone, nil
+	return nil
 }
 
 // archived reports whether target has all files of a segment.

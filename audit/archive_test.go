@@ -215,3 +215,29 @@ func TestArchiveOfAnother(t *testing.T) {
 		})
 	}
 }
+
+// TestArchivedInBackground goes on copying with what is known of the archive: what
+// was pruned before it was copied stays pruned there.
+func TestArchivedInBackground(t *testing.T) {
+	fsys := freshFS(t)
+	l := sealedLedger(t, fsys, 200)
+	pruned, err := l.Prune(t.Context(), PruneOptions{Retention: Retention{MaxAge: 1}, Now: l.Segments()[1].Newest.Add(2)})
+	if err != nil || pruned.Entries == 0 {
+		t.Fatalf("Prune = %+v, %v", pruned, err)
+	}
+	known, target := &copies{}, dirTarget{fsys, "/l/archive"}
+	for n := 200; n < 500; n += 100 {
+		report, err := l.archive(t.Context(), target, known)
+		if err != nil || report.Segments == 0 {
+			t.Fatalf("archive = %+v, %v", report, err)
+		}
+		got, err := verify(t.Context(), fsys, "/l/archive", VerifyConfig{Key: l.VerifierKey()})
+		if err != nil || got.Entries != report.Entries || got.Pruned != pruned.Entries {
+			t.Fatalf("%d entries: Verify of the archive = %+v, %v; want %d entries, %d pruned", n, got, err, report.Entries, pruned.Entries)
+		}
+		appendN(t, l, n, n+100)
+		if err := l.packer.seal(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
