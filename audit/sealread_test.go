@@ -204,7 +204,7 @@ func TestSealChangedLines(t *testing.T) {
 		{"newline cut off", func(b []byte, _, end int) []byte { return b[:end-1] }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := mustOpen(t, t.TempDir()+"/audit", Config{SealAfter: NoAge})
+			l := mustOpen(t, t.TempDir()+"/audit", Config{segmentBytes: 1 << 20}) // which does not seal by itself
 			appendN(t, l, 0, n)
 			if err := l.Flush(t.Context()); err != nil {
 				t.Fatal(err)
