@@ -33,9 +33,11 @@ func newAuditCopy() *cobra.Command {
 		`copy brings every entry to another place, line by line, under the same key: indexes,
 proofs and checkpoints stay valid there. Nobody may append meanwhile. What an
 interrupted copy has brought over is compared, not written again. Afterwards only
-one of the two may be appended to. A directory is only read: it may be an archive that
-kaizen audit archive made, of which a ledger is made again. If the key store was copied as well there are two of
+one of the two may be appended to. If the key store was copied as well there are two of
 them: each erasure must be made in both, or one be destroyed.
+
+A directory is only read, and may be an archive that kaizen audit archive made: its
+copy is a ledger that goes on. One that a process has open is refused.
 
 `+ledgerPlaces, false)
 }
@@ -52,7 +54,7 @@ there; the keys of people are in the new place alone.
 func auditTransfer(name, short, long string, move bool) *cobra.Command {
 	var from, to, key string
 	cmd := &cobra.Command{
-		Use: name, Short: short, Long: long,
+		Use: name + " --from PLACE --to PLACE --key FILE", Short: short, Long: long,
 		Example: "  kaizen audit " + name + " --from kaizen-data/audit --to postgres --key kaizen-data/keys/audit.key",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -63,8 +65,8 @@ func auditTransfer(name, short, long string, move bool) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "where the ledger is")
-	f.StringVar(&to, "to", "", "where it goes")
+	f.StringVar(&from, "from", "", "place where the ledger is")
+	f.StringVar(&to, "to", "", "place where it goes")
 	f.StringVar(&key, "key", "", "the ledger's signing key, a file")
 	return cmd
 }

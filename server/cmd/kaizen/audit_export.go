@@ -37,7 +37,8 @@ with consistency proofs, the public keys, the holds and erasures that touch the
 entries, and a report to read and print. kaizen audit verify PLACE checks the pack
 with nothing else at hand, and README.txt in it says how to do so without kaizen.
 
-PLACE is a file that ends with .zip, or else a directory that is new or empty.
+PLACE is a file that ends with .zip, or else a directory that is new or empty. It is
+there when the pack is whole; nothing is left of one that could not be written.
 
 People are tokens in the pack, and what concerns them is encrypted, as in the
 ledger. --reveal adds what this machine has the keys for in plain text: such a pack

@@ -382,7 +382,7 @@ ID one is made up.`,
 	}{
 		{&h.Agent, "agent", "of this agent"}, {&h.User, "user", "of this user"},
 		{&h.Subject, "subject", "with personal data of this subject"}, {&h.Session, "session", "of this session"},
-		{&h.Run, "run", "of this run"}, {&h.Trace, "trace", "of this trace"},
+		{&h.Run, "run", "of this run"}, {&h.Trace, "trace", "of this trace: 32 hexadecimal digits"},
 		{&when.since, "since", "not before this time (RFC 3339, or a duration ago such as 24h)"}, {&when.until, "until", "not after this time"},
 	} {
 		cmd.Flags().StringVar(def.value, def.name, "", def.help)

@@ -180,8 +180,9 @@ func newAuditAcceptRestore() *cobra.Command {
 		Long: `accept-restore opens a ledger that is older, or other, than what its key signed
 last, which is otherwise refused as a rollback, or whose history of checkpoints
 (checkpoints.jsonl) is gone, such as an archive that was put in the place of a
-lost ledger. The entry ledger.restored records it with what was lost. Receipts and checkpoints from before will not hold any
-more, and say so to whoever checks them.`,
+lost ledger. The entry ledger.restored records it with what was lost. Receipts and
+checkpoints of what was lost will not hold any more, and say so to whoever checks
+them.`,
 		Example: "  kaizen audit accept-restore --data ./kaizen-data",
 		Args:    cobra.NoArgs,
 	}

@@ -23,9 +23,9 @@ func newAuditQuery() *cobra.Command {
 		Use:   "query",
 		Short: "Print entries of the ledger as JSON lines",
 		Long: `query prints the entries that match all filters, oldest first, one JSON object a
-line. With --count it prints their number alone, with --by the largest numbers for
-each agent, user, subject, action or result: both are read from the index, without
-the entries. --limit is then how many of these lines there are at most.`,
+line. With --count it prints their number alone, and with --by a number for each
+agent, user, subject, action or result, the largest first, of which --limit says how
+many. Both are read from the index, without the entries.`,
 		Example: `  kaizen audit query --agent planner --since 24h
   kaizen audit query --result denied --count
   kaizen audit query --by user --limit 5 --since 7d
@@ -38,7 +38,7 @@ the entries. --limit is then how many of these lines there are at most.`,
 	cmd.Flags().BoolVar(&descending, "descending", false, "the newest entry first")
 	cmd.Flags().BoolVar(&stored, "stored", false, "as the lines have them: what is encrypted stays so, people are tokens")
 	cmd.Flags().StringVar(&by, "by", "", "count by agent, user, subject, action or result")
-	cmd.Flags().IntVar(&top, "top", defaultTop, "with --by: how many of the largest numbers, as --limit")
+	cmd.Flags().IntVar(&top, "top", defaultTop, "with --by: the same as --limit")
 	cmd.Flags().BoolVar(&asJSON, "json", false, `print a count as {"count":N}, counts as {"value":V,"count":N}; entries are JSON in any case`)
 	cmd.MarkFlagsMutuallyExclusive("count", "by")
 	cmd.MarkFlagsMutuallyExclusive("limit", "top")

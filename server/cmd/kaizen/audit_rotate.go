@@ -15,9 +15,9 @@ func newAuditRotateKey() *cobra.Command {
 		Use:   "rotate-key",
 		Short: "Give the ledger a new signing key",
 		Long: `rotate-key changes the key of a ledger that nobody has open, or with --server that
-of a running server, which goes on under the new key at once. The change is an entry under the old key and a checkpoint that both keys sign, so
-whoever trusts the old key can follow, and receipts from before go on to hold.
-It prints the new public key: give it to auditors and witnesses.
+of a running server, which goes on under the new key at once. The change is an entry
+under the old key and a checkpoint that both keys sign, so whoever trusts the old key
+can follow, and receipts from before go on to hold. It prints the new public key: give it to auditors and witnesses.
 
 When the old key may be in the wrong hands, change it at once, tell those who
 hold it, and compare the ledger with checkpoints that were kept elsewhere before

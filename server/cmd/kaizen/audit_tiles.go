@@ -20,9 +20,9 @@ func newAuditTiles() *cobra.Command {
 		Use:   "tiles DIR",
 		Short: "Write the ledger as a static C2SP log for other programs",
 		Long: `tiles writes checkpoint, Merkle tiles and entry bundles to DIR as files, in the
-layout of c2sp.org/tlog-tiles, and the keys that have signed. Any web server can serve it, and any program for
-such logs can check it. A later run adds what is new; files that no longer are
-at the edge stay. The checkpoint is written last.
+layout of c2sp.org/tlog-tiles, and the keys that have signed. Any web server can
+serve it, and any program for such logs can check it. A later run adds what is new;
+files that no longer are at the edge stay. The checkpoint is written last.
 
 Entries that retention removed have hashes and no bundles.`,
 		Example: `  kaizen audit tiles /srv/log

@@ -297,9 +297,10 @@ func newAuditArchive() *cobra.Command {
 		Long: `archive copies the sealed segments that the archive does not have yet, and what
 makes them a ledger there that kaizen audit verify and query take. It keeps what
 retention removes here; of what retention had removed before it has the hashes.
-The archive of another ledger, or of more than this one has, is left alone. PLACE is a directory, or s3://ENDPOINT/BUCKET/PREFIX with
-credentials from AWS_* variables or files (s3+http:// without TLS). A copy holds
-no keys of people, so erasing covers it.
+The archive of another ledger, or of more than this one has, is left alone. PLACE is
+a directory, or s3://ENDPOINT/BUCKET/PREFIX with credentials from AWS_* variables or
+files (s3+http:// without TLS). A copy holds no keys of people, so erasing covers it.
+What is not sealed yet is not copied: kaizen audit seal ends the newest segment.
 
 Without --to the server that holds the data directory copies to the archive that
 it was told of (--audit-archive).`,

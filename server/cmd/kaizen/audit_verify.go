@@ -42,8 +42,9 @@ and file in it is checked with nothing else at hand.
 With a URL it reads the whole ledger over the API, page by page, builds the
 Merkle tree from the entries and compares its root with the signed checkpoint,
 and with an earlier one when it is given. Of entries that retention removed, as
-an entry of the ledger has to say, it takes the hashes. What lies on the server's disk beside
-the entries (segments, indexes, stored checkpoints) cannot be seen from there.`,
+an entry of the ledger has to say, it takes the hashes. What lies on the server's
+disk beside the entries (segments, indexes, stored checkpoints) cannot be seen from
+there.`,
 		Example: `  kaizen audit verify ./kaizen-data
   kaizen audit verify ./kaizen-data --checkpoint yesterday.note --key ledger.vkey
   kaizen audit verify http://127.0.0.1:7070 --json`,

@@ -24,7 +24,7 @@ type source struct {
 // addSource gives cmd the flags of a source.
 func addSource(cmd *cobra.Command) *source {
 	s := &source{}
-	cmd.Flags().StringVar(&s.data, "data", "", "data directory to read (default "+server.DefaultDataDir+", or KAIZEN_DATA)")
+	cmd.Flags().StringVar(&s.data, "data", "", "data directory (default "+server.DefaultDataDir+", or KAIZEN_DATA)")
 	cmd.Flags().StringVar(&s.server, "server", "", "URL of a server to ask (or KAIZEN_SERVER); its key comes from KAIZEN_API_KEY")
 	cmd.MarkFlagsMutuallyExclusive("data", "server")
 	return s
