@@ -23,8 +23,8 @@ import (
 // error that kept it from reading. Entries that retention has removed are
 // checked by their hashes alone.
 func (l *Ledger) Verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Report, error) {
-	v := verifier{l: l, cfg: cfg, published: map[int64][]string{}, changes: map[int64]audit.KeyChange{}}
 	err := l.Usable(ctx)
+	v := newVerifier(l, cfg)
 	if err == nil {
 		err = v.run(ctx)
 	}
@@ -34,10 +34,23 @@ func (l *Ledger) Verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Repo
 	return v.report, nil
 }
 
+// newVerifier is to be called before the snapshot is taken: what this process
+// knows must not be newer.
+func newVerifier(l *Ledger, cfg audit.VerifyConfig) *verifier {
+	return &verifier{
+		l: l, cfg: cfg, vkey: l.VerifierKey(), known: l.keys.Changes(), seen: l.Head(),
+		published: map[int64][]string{}, changes: map[int64]audit.KeyChange{},
+	}
+}
+
 type verifier struct {
-	l    *Ledger
-	cfg  audit.VerifyConfig
-	held map[int64][]kept // checkpoints in other hands whose size the tree has not passed
+	l   *Ledger
+	cfg audit.VerifyConfig
+	// What this process knew before.
+	vkey  string            // the present key
+	known []audit.KeyChange // how it came to be
+	seen  audit.Checkpoint  // the newest
+	held  map[int64][]kept  // checkpoints in other hands whose size the tree has not passed
 
 	head      audit.Checkpoint
 	tree      group.Tree
@@ -56,15 +69,17 @@ type kept struct {
 }
 
 func (v *verifier) run(ctx context.Context) error {
-	return v.l.pool.InTx(ctx, "ISOLATION LEVEL REPEATABLE READ, READ ONLY", func(tx *pgwire.Conn) error {
-		if err := v.start(ctx, tx); err != nil {
-			return err
-		}
-		if err := v.entries(ctx, tx); err != nil {
-			return err
-		}
-		return v.finish(ctx, tx)
-	})
+	return v.l.pool.InTx(ctx, "ISOLATION LEVEL REPEATABLE READ, READ ONLY", func(tx *pgwire.Conn) error { return v.check(ctx, tx) })
+}
+
+func (v *verifier) check(ctx context.Context, tx *pgwire.Conn) error {
+	if err := v.start(ctx, tx); err != nil {
+		return err
+	}
+	if err := v.entries(ctx, tx); err != nil {
+		return err
+	}
+	return v.finish(ctx, tx)
 }
 
 // start reads head, key, held checkpoint and published ones.
@@ -79,7 +94,7 @@ func (v *verifier) start(ctx context.Context, tx *pgwire.Conn) error {
 	if v.keys, err = v.readKeys(ctx, tx, vkey); err != nil {
 		return err
 	}
-	for _, trusted := range []string{v.cfg.Key, v.l.VerifierKey()} {
+	for _, trusted := range []string{v.cfg.Key, v.vkey} {
 		if trusted != "" && !v.keys.Trusts(trusted) {
 			return damage("head", -1, "signed with another key than the trusted one", trusted, vkey)
 		}
@@ -112,7 +127,7 @@ func (v *verifier) start(ctx context.Context, tx *pgwire.Conn) error {
 // process has seen.
 func (v *verifier) hold() error {
 	all := append([]audit.Remembered{{Note: string(v.cfg.Checkpoint), Source: "the auditor's hands"}}, v.cfg.Checkpoints...)
-	all = append(all, audit.Remembered{Note: v.l.Head().Note, Source: "the memory of this process"})
+	all = append(all, audit.Remembered{Note: v.seen.Note, Source: "the memory of this process"})
 	v.held = map[int64][]kept{}
 	for i, r := range all {
 		if r.Note == "" && (i == 0 || i == len(all)-1) {

@@ -34,7 +34,7 @@ func (v *verifier) readKeys(ctx context.Context, tx *pgwire.Conn, vkey string) (
 	if err != nil {
 		return nil, err
 	}
-	for i, known := range v.l.keys.Changes() {
+	for i, known := range v.known {
 		if i >= len(changes) || changes[i].Key != known.Key {
 			return nil, damage("keys", -1, fmt.Sprintf("the change of the key at %d is missing", known.From), known.Key, "")
 		}
