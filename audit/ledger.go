@@ -254,6 +254,10 @@ func Open(dir string, cfg Config) (*Ledger, error) {
 // receipt, so a call whose outcome is unknown can be repeated; if e.ID or
 // e.Time are empty, they are filled in.
 //
+// The maps of e may be used again when Append has returned. Its strings are looked
+// at shortly after that, for the index: a string that is a piece of memory which its
+// owner will write over (some HTTP packages hand out such) must be cloned first.
+//
 // Errors are an [*EntryError] for an entry that cannot be recorded;
 // [ErrClosed]; [ErrFailed]; [ErrNoSpace]; the cause of ctx if it ended while
 // the queue was full, or too many full segments waited to be sealed, in which
