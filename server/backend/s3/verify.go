@@ -41,7 +41,8 @@ func (l *Ledger) verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Repo
 	if err := l.Usable(ctx); err != nil {
 		return none, err
 	}
-	again := &Ledger{cfg: l.cfg, bucket: l.bucket, keys: group.ReadOnly(l.VerifierKey()), ctx: ctx}
+	vkey := l.VerifierKey() // before the batches are read, which may have another from now on
+	again := &Ledger{cfg: l.cfg, bucket: l.bucket, keys: group.ReadOnly(vkey), ctx: ctx}
 	again.state.init()
 	if err := again.readIdentity(ctx); errors.Is(err, errAbsent) {
 		return none, &audit.TamperError{Path: ledgerName, Index: -1, Reason: "object is missing"}
@@ -57,7 +58,7 @@ func (l *Ledger) verify(ctx context.Context, cfg audit.VerifyConfig) (audit.Repo
 	if err := v.batches(ctx, cfg.Progress, l); err != nil {
 		return none, err
 	}
-	for _, trusted := range []string{cfg.Key, l.VerifierKey()} {
+	for _, trusted := range []string{cfg.Key, vkey} {
 		if trusted != "" && !v.keys.Trusts(trusted) {
 			return none, &audit.TamperError{Path: ledgerName, Index: -1, Reason: "signed with another key than the trusted one", Want: trusted, Got: v.keys.VerifierKey()}
 		}
