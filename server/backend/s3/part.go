@@ -65,7 +65,7 @@ func (l *Ledger) partsOf(ctx context.Context, r *ref) ([]part, error) {
 		}
 		h, _, rest, err := cutBatch(body)
 		if err != nil || len(rest) > 0 {
-			return nil, &audit.TamperError{Path: numbered(batchPrefix, n), Index: d.count, Reason: "not one batch"}
+			return nil, &audit.TamperError{Path: numbered(batchPrefix, n), Index: r.Base + d.count, Reason: "not one batch"}
 		}
 		d.add(n, h.Count, body)
 	}
